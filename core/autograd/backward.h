@@ -1,0 +1,44 @@
+// Running the graph backward.
+#pragma once
+
+#include <functional>
+#include <utility>
+#include <vector>
+
+#include "core/autograd/node.h"
+
+namespace trireme {
+
+// Weight closures kept for later: the W action of a zero-bubble pipeline schedule.
+class DeferredWeights {
+ public:
+  void Add(std::function<void(GradientSink&)> closure) { closures_.push_back(std::move(closure)); }
+  // Runs and forgets them in the order in which backward met them.
+  void Run(GradientSink& sink);
+  bool empty() const { return closures_.empty(); }
+
+ private:
+  std::vector<std::function<void(GradientSink&)>> closures_;
+};
+
+// Seeds `outputs` with `grads` (undefined: ones, for a tensor of one element) and runs down to the
+// leaves. With `deferred`, weight closures are kept for a later Run. Consumes the graph.
+void Backward(absl::Span<const Tensor> outputs, absl::Span<const Tensor> grads, GradientSink& sink,
+              DeferredWeights* deferred = nullptr);
+
+// As Backward, for nodes that run a graph of their own and need the gradients of its `inputs`, which
+// must be leaves. Those do not reach the sink.
+Grads BackwardTo(absl::Span<const Tensor> inputs, absl::Span<const Tensor> outputs,
+                 absl::Span<const Tensor> grads, BackwardRun& run);
+
+// The identity on x, placed at the entry of unit `unit` of a model. Its backward runs after that of
+// every op recorded later, so it reports UnitDone(unit) (after the weight closures, when these are
+// deferred). When x needs no gradient nothing is recorded: the end of Backward is the report.
+Tensor UnitBoundary(const Tensor& x, int unit);
+
+// Runs fn without saving anything but `inputs`, and again in backward. fn must be a function of its
+// inputs and of leaves (parameters): random numbers are counters, so dropout repeats itself.
+using RecomputedFn = std::function<std::vector<Tensor>(absl::Span<const Tensor> inputs)>;
+std::vector<Tensor> Recompute(absl::Span<const Tensor> inputs, RecomputedFn fn);
+
+}  // namespace trireme

@@ -1,0 +1,50 @@
+// From a run-time DType to a C++ type.
+#pragma once
+
+#include "core/base/log.h"
+#include "core/tensor/dtype.h"
+
+namespace trireme {
+
+template <typename T>
+struct TypeTag {
+  using type = T;
+};
+
+// Calls fn(TypeTag<T>) for the compute types f64, f32, bf16: the only ones kernels are built for.
+template <typename Fn>
+void DispatchFloating(DType dtype, const char* op, Fn&& fn) {
+  switch (dtype) {
+    case DType::kF64:
+      return fn(TypeTag<double>());
+    case DType::kF32:
+      return fn(TypeTag<float>());
+    case DType::kBF16:
+      return fn(TypeTag<bfloat16>());
+    default:
+      LOG(FATAL) << "no kernel for " << DTypeName(dtype) << " [" << op << "]";
+  }
+}
+
+// Calls fn(TypeTag<T>) for every element type.
+template <typename Fn>
+void DispatchAll(DType dtype, Fn&& fn) {
+  switch (dtype) {
+    case DType::kF64:
+      return fn(TypeTag<double>());
+    case DType::kF32:
+      return fn(TypeTag<float>());
+    case DType::kBF16:
+      return fn(TypeTag<bfloat16>());
+    case DType::kF16:
+      return fn(TypeTag<float16>());
+    case DType::kI64:
+      return fn(TypeTag<int64_t>());
+    case DType::kI32:
+      return fn(TypeTag<int32_t>());
+    case DType::kU8:
+      return fn(TypeTag<uint8_t>());
+  }
+}
+
+}  // namespace trireme

@@ -1,0 +1,124 @@
+// Element types. bf16 and f16 are storage types: arithmetic on them is done in f32.
+#pragma once
+
+#include <cstdint>
+#include <cstring>
+
+namespace trireme {
+
+enum class DType : uint8_t { kF64, kF32, kBF16, kF16, kI64, kI32, kU8 };
+
+inline constexpr int64_t DTypeSize(DType dtype) {
+  switch (dtype) {
+    case DType::kF64:
+    case DType::kI64:
+      return 8;
+    case DType::kF32:
+    case DType::kI32:
+      return 4;
+    case DType::kBF16:
+    case DType::kF16:
+      return 2;
+    case DType::kU8:
+      return 1;
+  }
+  return 0;
+}
+
+inline constexpr const char* DTypeName(DType dtype) {
+  switch (dtype) {
+    case DType::kF64:
+      return "f64";
+    case DType::kF32:
+      return "f32";
+    case DType::kBF16:
+      return "bf16";
+    case DType::kF16:
+      return "f16";
+    case DType::kI64:
+      return "i64";
+    case DType::kI32:
+      return "i32";
+    case DType::kU8:
+      return "u8";
+  }
+  return "?";
+}
+
+inline constexpr bool IsFloating(DType dtype) { return dtype <= DType::kF16; }
+
+// The type in which sums over values of `dtype` are kept: gradients, states, statistics.
+inline constexpr DType AccumulationType(DType dtype) {
+  return dtype == DType::kF64 ? DType::kF64 : DType::kF32;
+}
+
+// bfloat16: the upper half of an f32, rounded to nearest even; NaN stays NaN.
+struct bfloat16 {
+  uint16_t bits = 0;
+  bfloat16() = default;
+  explicit bfloat16(float value) {
+    uint32_t word;
+    std::memcpy(&word, &value, 4);
+    const uint32_t rounded = (word + 0x7FFF + ((word >> 16) & 1)) >> 16;
+    bits = static_cast<uint16_t>(value != value ? (word >> 16) | 0x40 : rounded);
+  }
+  explicit operator float() const {
+    const uint32_t word = uint32_t{bits} << 16;
+    float value;
+    std::memcpy(&value, &word, 4);
+    return value;
+  }
+};
+
+// IEEE binary16, rounded to nearest even, with subnormals. Storage and wire only.
+struct float16 {
+  uint16_t bits = 0;
+  float16() = default;
+  explicit float16(float value);
+  explicit operator float() const;
+};
+
+// DTypeOf<T>::value is the DType of the C++ type T; AccOf<T> its accumulation type.
+template <typename T>
+struct DTypeOf;
+template <>
+struct DTypeOf<double> {
+  static constexpr DType value = DType::kF64;
+};
+template <>
+struct DTypeOf<float> {
+  static constexpr DType value = DType::kF32;
+};
+template <>
+struct DTypeOf<bfloat16> {
+  static constexpr DType value = DType::kBF16;
+};
+template <>
+struct DTypeOf<float16> {
+  static constexpr DType value = DType::kF16;
+};
+template <>
+struct DTypeOf<int64_t> {
+  static constexpr DType value = DType::kI64;
+};
+template <>
+struct DTypeOf<int32_t> {
+  static constexpr DType value = DType::kI32;
+};
+template <>
+struct DTypeOf<uint8_t> {
+  static constexpr DType value = DType::kU8;
+};
+
+template <typename T>
+struct AccTypeOf {
+  using type = float;
+};
+template <>
+struct AccTypeOf<double> {
+  using type = double;
+};
+template <typename T>
+using AccOf = typename AccTypeOf<T>::type;
+
+}  // namespace trireme
