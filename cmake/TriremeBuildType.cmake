@@ -13,7 +13,7 @@ set(CMAKE_RUNTIME_OUTPUT_DIRECTORY "${CMAKE_BINARY_DIR}")
 
 add_library(trireme_flags INTERFACE)
 target_compile_options(trireme_flags INTERFACE -Wall -Wextra -march=${TRIREME_ARCH}
-                       -fno-math-errno -ffp-contract=on -fopenmp-simd)
+                       -fno-math-errno -fno-trapping-math -ffp-contract=on -fopenmp-simd)
 if(TRIREME_WERROR)
   target_compile_options(trireme_flags INTERFACE -Werror)
 endif()
