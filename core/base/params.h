@@ -17,13 +17,15 @@ namespace trireme {
 
 enum class ParamType { kInt, kFloat, kBool, kString };
 
+inline constexpr double kUnbounded = std::numeric_limits<double>::infinity();
+
 struct ParamInfo {
   const char* key;
   ParamType type;
   const char* default_value;  // nullptr: required.
   const char* doc;
-  double min = -std::numeric_limits<double>::infinity();  // Inclusive, for numbers.
-  double max = std::numeric_limits<double>::infinity();
+  double min = -kUnbounded;  // Inclusive, for numbers.
+  double max = kUnbounded;
   const char* choices = nullptr;  // "a|b|c", for strings.
 };
 

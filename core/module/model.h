@@ -1,0 +1,42 @@
+// A model is a chain of units: unit 0 reads the batch, each next one the hidden state before it, the last
+// returns the loss. A unit (a layer, mostly) is the grain of pipeline stages, gradient buckets, sharding and
+// recomputation.
+#pragma once
+
+#include "core/batch.h"
+#include "core/module/parameter.h"
+#include "core/tensor/tensor.h"
+
+namespace trireme {
+
+class Model {
+ public:
+  virtual ~Model() = default;
+
+  virtual int num_units() const = 0;
+
+  // hidden is undefined for unit 0. The last unit returns the sum of the losses of all counted labels,
+  // a tensor of shape [] in the accumulation type.
+  virtual Tensor RunUnit(int unit, const Tensor& hidden, const Batch& batch,
+                         const ForwardContext& context) = 0;
+
+  // The scores of each class or token, [n, classes], for evaluation.
+  virtual Tensor Logits(const Batch& batch, const ForwardContext& context) = 0;
+
+  // Multiply-adds count two. The forward pass over these segments, with half the attention square; a
+  // training step costs three times as much.
+  virtual double ForwardFlops(const TokenLayout& layout) const = 0;
+
+  ParameterSet& parameters() { return parameters_; }
+  const ParameterSet& parameters() const { return parameters_; }
+
+ private:
+  ParameterSet parameters_;
+};
+
+// Runs all units, with a boundary before each (UnitDone reports) and, with `recompute`, nothing saved
+// inside them.
+Tensor ForwardLoss(Model& model, const Batch& batch, const ForwardContext& context,
+                   bool recompute = false);
+
+}  // namespace trireme
