@@ -7,12 +7,6 @@
 
 namespace trireme {
 
-Box WholeBox(const Shape& shape) {
-  Box box{shape, shape};
-  for (int i = 0; i < shape.rank(); ++i) box.begin[i] = 0;
-  return box;
-}
-
 void Parameter::RefreshWorking() const {
   if (working.storage() != owned.storage()) working.Detach().CopyFrom(owned);
 }

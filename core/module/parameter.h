@@ -17,16 +17,10 @@
 #include "absl/strings/string_view.h"
 
 #include "core/base/status.h"
+#include "core/tensor/box.h"
 #include "core/tensor/tensor.h"
 
 namespace trireme {
-
-// Part of a tensor: elements [begin[i], begin[i] + size[i]) along each dimension i.
-struct Box {
-  Shape begin;
-  Shape size;
-};
-Box WholeBox(const Shape& shape);
 
 // How a parameter starts. Element i of the whole is drawn by (seed, path, i), so any part of it starts
 // the same on any layout.

@@ -99,4 +99,33 @@ Status CheckTiles(const Shape& whole, absl::Span<const Box> boxes) {
   return absl::OkStatus();
 }
 
+BoxRuns::BoxRuns(const Shape& source, const Shape& source_begin, const Shape& dest,
+                 const Shape& dest_begin, const Shape& size)
+    : outer_(size), source_strides_(DenseStrides(source)), dest_strides_(DenseStrides(dest)) {
+  if (size.numel() == 0) return;
+  for (int i = 0; i < size.rank(); ++i) {
+    source_offset_ += source_begin[i] * source_strides_[i];
+    dest_offset_ += dest_begin[i] * dest_strides_[i];
+  }
+  // A run takes in one more dimension as long as it spans the ones inside it on both sides.
+  length_ = 1;
+  for (int i = size.rank() - 1; i >= 0; --i) {
+    length_ *= size[i];
+    outer_[i] = 1;
+    if (size[i] != source[i] || size[i] != dest[i]) break;
+  }
+  count_ = outer_.numel();
+}
+
+BoxRuns::Run BoxRuns::operator[](int64_t k) const {
+  Run run{source_offset_, dest_offset_};
+  for (int i = outer_.rank() - 1; i >= 0; --i) {
+    const int64_t index = k % outer_[i];
+    k /= outer_[i];
+    run.source += index * source_strides_[i];
+    run.dest += index * dest_strides_[i];
+  }
+  return run;
+}
+
 }  // namespace trireme

@@ -45,4 +45,29 @@ Box Intersect(const Box& a, const Box& b);
 // None of them may be empty. Sorts by the first dimension, so cuts along it cost n log n.
 Status CheckTiles(const Shape& whole, absl::Span<const Box> boxes);
 
+// The copy of a box between two row-major tensors, as runs of elements that are contiguous in both.
+class BoxRuns {
+ public:
+  // A box of `size` that begins at source_begin in a tensor of shape `source`, at dest_begin in `dest`.
+  // All have one rank and the box lies inside both.
+  BoxRuns(const Shape& source, const Shape& source_begin, const Shape& dest, const Shape& dest_begin,
+          const Shape& size);
+
+  int64_t count() const { return count_; }
+  int64_t length() const { return length_; }  // Elements, of every run.
+
+  struct Run {
+    int64_t source;  // Its first element in either tensor.
+    int64_t dest;
+  };
+  // Ascending in k on both sides.
+  Run operator[](int64_t k) const;
+
+ private:
+  Shape outer_;  // The dimensions that count runs.
+  Shape source_strides_, dest_strides_;
+  int64_t source_offset_ = 0, dest_offset_ = 0;
+  int64_t count_ = 0, length_ = 0;
+};
+
 }  // namespace trireme
