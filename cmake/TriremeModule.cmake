@@ -21,12 +21,12 @@ function(trireme_module folder)
   set_property(GLOBAL APPEND PROPERTY TRIREME_MODULES ${target})
 endfunction()
 
-# trireme_test(<name> SOURCES a_test.cc ... [DEPS ...]): one GoogleTest program; each test is a ctest
-# entry. The gtest and Abseil headers are precompiled once, in tests/testing.
+# trireme_test(<name> SOURCES a_test.cc ... [DEPS ...] [THREADS | THREADS_QUICK]): one GoogleTest program;
+# each test is a ctest entry. The gtest and Abseil headers are precompiled once, in tests/testing. THREADS:
+# it starts threads, and `make test-tsan` runs it; THREADS_QUICK: `make test` runs it so as well.
 function(trireme_test name)
-  cmake_parse_arguments(ARG "" "" "SOURCES;DEPS" ${ARGN})
+  cmake_parse_arguments(ARG "THREADS;THREADS_QUICK" "" "SOURCES;DEPS" ${ARGN})
   add_executable(${name} ${ARG_SOURCES})
-  target_compile_options(${name} PRIVATE -O1)
   target_link_libraries(${name} PRIVATE trireme_testing)
   target_precompile_headers(${name} REUSE_FROM trireme_testing)
   set_target_properties(${name} PROPERTIES RUNTIME_OUTPUT_DIRECTORY "${CMAKE_BINARY_DIR}/tests")
@@ -38,5 +38,14 @@ function(trireme_test name)
       target_link_libraries(${name} PRIVATE trireme_${dep_name})
     endif()
   endforeach()
-  gtest_discover_tests(${name} PROPERTIES TIMEOUT 120 DISCOVERY_TIMEOUT 60)
+  set(label single)
+  if(ARG_THREADS OR ARG_THREADS_QUICK)
+    set(label threads)
+    add_dependencies(thread_tests ${name})
+  endif()
+  if(ARG_THREADS_QUICK)
+    set(label threads_quick)
+    add_dependencies(thread_tests_quick ${name})
+  endif()
+  gtest_discover_tests(${name} PROPERTIES TIMEOUT 120 LABELS ${label} DISCOVERY_TIMEOUT 60)
 endfunction()

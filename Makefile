@@ -1,0 +1,50 @@
+# The two commands a newcomer needs: `make demo` and `make test`. `make help` lists the others.
+# JOBS=n limits parallel work; WERROR=ON turns warnings into errors.
+SHELL := /bin/bash
+JOBS ?= $(shell nproc)
+WERROR ?= $(if $(CI),ON,OFF)
+export JOBS WERROR
+
+.DEFAULT_GOAL := build
+.PHONY: help deps build demo test test-asan test-tsan bench fuzz coverage format check-format clean
+
+help:  ## this list
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16
+
+deps:  ## install the Debian packages that are missing
+	@cmake/install_debian_packages.sh
+
+build: deps  ## build/trireme
+	@tests/run.sh build trireme
+
+demo: deps  ## train over 4 MPI ranks on real text, about two minutes
+	@examples/demo.sh
+
+test: deps  ## every test, and the thread ranks under ThreadSanitizer
+	@tests/run.sh test
+
+test-asan: deps  ## every test under AddressSanitizer and UndefinedBehaviorSanitizer
+	@tests/run.sh asan
+
+test-tsan: deps  ## the suites with thread ranks under ThreadSanitizer
+	@tests/run.sh tsan
+
+bench: deps  ## benchmarks against the libraries called directly
+	@tests/bench/run.sh
+
+fuzz: deps  ## each parser's fuzz target for FUZZ_SECONDS (30)
+	@tests/fuzz/run.sh
+
+coverage: deps  ## line coverage of the parsers, at least 90 %
+	@tests/coverage.sh
+
+SOURCES = $(shell git ls-files '*.cc' '*.h' '*.cu')
+
+format:  ## clang-format, in place
+	clang-format -i $(SOURCES)
+
+check-format:  ## what clang-format would change
+	clang-format --dry-run --Werror $(SOURCES)
+
+clean:  ## remove build folders
+	rm -rf build build-*
