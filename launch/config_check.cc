@@ -1,0 +1,250 @@
+// ResolveConfig: what can be wrong with a config that reads well, found before anything is
+// allocated.
+#include <algorithm>
+#include <limits>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+
+#include "launch/config.h"
+#include "launch/config_fields.h"
+
+namespace trireme {
+namespace {
+
+constexpr double kNoLimit = std::numeric_limits<double>::infinity();
+
+// The numbers of a config. `required` ones have no default.
+struct NumberRule {
+  const char* path;
+  double min;
+  double max;
+  bool required = false;
+};
+constexpr NumberRule kNumbers[] = {
+    {"seed", 0, kNoLimit},
+    {"mesh.replica", 0, kNoLimit},
+    {"mesh.pipeline", 1, kNoLimit},
+    {"mesh.shard", 1, kNoLimit},
+    {"mesh.sequence", 1, kNoLimit},
+    {"mesh.tensor", 1, kNoLimit},
+    {"data.validation_fraction", 0, 0.99},
+    {"data.sequence_length", 1, 1 << 24},
+    {"batch.global_batch_size", 1, 1 << 30, true},
+    {"batch.micro_batch_size", 0, 1 << 30},
+    {"num_steps", 1, kNoLimit, true},
+    {"learning_rate", 0, kNoLimit, true},
+    {"clip_norm", 0, kNoLimit},
+    {"evaluation.every", 0, kNoLimit},
+    {"evaluation.num_batches", 0, kNoLimit},
+    {"checkpoint.every", 0, kNoLimit},
+    {"checkpoint.keep", 1, kNoLimit},
+    {"log_every", 0, kNoLimit},
+    {"bucket_bytes", 1, kNoLimit},
+    {"threads", 0, 4096},
+    {"deadline_seconds", 1, kNoLimit},
+};
+
+class Resolver {
+ public:
+  Resolver(int64_t num_ranks, absl::Span<const Listing> catalogue, LoadedConfig* loaded)
+      : num_ranks_(num_ranks),
+        catalogue_(catalogue),
+        config_(loaded->config),
+        origins_(loaded->origins) {}
+
+  Status Resolve() {
+    RETURN_IF_ERROR(CheckNumbers());
+    if (config_.run_dir().empty()) return Error("run_dir", "is empty");
+    const std::vector<std::string> dtypes = {"f32", "bf16", "f64"};
+    if (std::find(dtypes.begin(), dtypes.end(), config_.dtype()) == dtypes.end()) {
+      return Error("dtype", UnknownNameMessage("dtype", config_.dtype(), dtypes));
+    }
+    RETURN_IF_ERROR(ResolveMesh());
+    RETURN_IF_ERROR(ResolveBatch());
+    return ResolveComponents();
+  }
+
+ private:
+  // "run.textproto:3:7: " or, for a default, "".
+  std::string Place(const std::string& path) const {
+    const auto origin = origins_.find(path);
+    return origin == origins_.end() ? "" : absl::StrCat(origin->second, ": ");
+  }
+  Status Error(const std::string& path, absl::string_view what) const {
+    return absl::InvalidArgumentError(absl::StrCat(Place(path), path, ": ", what));
+  }
+
+  Status WithPlace(const std::string& path, const Status& status) const {
+    return Status(status.code(), absl::StrCat(Place(path), status.message()));
+  }
+
+  Status CheckNumbers() const {
+    const std::map<std::string, std::string> values = FlattenConfig(config_);
+    for (const NumberRule& rule : kNumbers) {
+      const auto text = values.find(rule.path);
+      if (text == values.end()) {
+        if (!rule.required) continue;
+        return Error(rule.path, "is required");
+      }
+      double value = 0;
+      const bool parsed = ParseFloat(text->second, &value);
+      if (parsed && value >= rule.min && value <= rule.max) continue;
+      const ParamInfo info = {rule.path, ParamType::kFloat, nullptr, "", rule.min, rule.max};
+      return Error(rule.path, absl::StrCat(text->second, " is outside ", ParamRange(info)));
+    }
+    return absl::OkStatus();
+  }
+
+  Status ResolveMesh() {
+    RunConfig::Mesh& mesh = *config_.mutable_mesh();
+    const std::pair<const char*, int64_t> inner[] = {{"pipeline", mesh.pipeline()},
+                                                     {"shard", mesh.shard()},
+                                                     {"sequence", mesh.sequence()},
+                                                     {"tensor", mesh.tensor()}};
+    std::string axes;
+    int64_t product = 1;
+    const auto multiply = [&](const char* axis, int64_t size) {
+      if (size > 1) absl::StrAppend(&axes, " ", axis, "=", size);
+      if (__builtin_mul_overflow(product, size, &product)) {
+        product = std::numeric_limits<int64_t>::max();
+      }
+    };
+    if (mesh.replica() > 0) multiply("replica", mesh.replica());
+    for (const auto& [axis, size] : inner) multiply(axis, size);
+    if (mesh.replica() == 0) {
+      if (product > num_ranks_ || num_ranks_ % product != 0) {
+        return MeshError(absl::StrCat("mesh", axes, " needs a multiple of ", product,
+                                      " ranks, world has ", num_ranks_));
+      }
+      mesh.set_replica(num_ranks_ / product);
+    } else if (product != num_ranks_) {
+      return MeshError(absl::StrCat("mesh", axes.empty() ? " replica=1" : axes, " needs ", product,
+                                    product == 1 ? " rank" : " ranks", ", world has ", num_ranks_));
+    }
+    for (const auto& [axis, size] : inner) {
+      if (size == 1) continue;
+      return MeshError(absl::StrCat("mesh ", axis, "=", size,
+                                    ": this version trains over the replica axis only"));
+    }
+    return absl::OkStatus();
+  }
+
+  // Several values make a mesh: the place is where the last of them was given.
+  Status MeshError(absl::string_view what) const {
+    std::string place;
+    for (const char* axis : {"tensor", "sequence", "shard", "pipeline", "replica"}) {
+      if (place.empty()) place = Place(absl::StrCat("mesh.", axis));
+    }
+    return absl::InvalidArgumentError(absl::StrCat(place, what));
+  }
+
+  Status ResolveBatch() {
+    RunConfig::Batch& batch = *config_.mutable_batch();
+    const int64_t replicas = config_.mesh().replica();
+    const int64_t global = batch.global_batch_size();
+    if (global % replicas != 0) {
+      return Error("batch.global_batch_size",
+                   absl::StrCat(global, " is not divisible by the ", replicas, " replicas"));
+    }
+    const int64_t share = global / replicas;
+    if (batch.micro_batch_size() == 0) batch.set_micro_batch_size(share);
+    if (share % batch.micro_batch_size() != 0) {
+      return Error(
+          "batch.micro_batch_size",
+          absl::StrCat(batch.micro_batch_size(), " does not divide the ", share,
+                       " samples of a replica (global_batch_size ", global, " / ", replicas, ")"));
+    }
+    return absl::OkStatus();
+  }
+
+  Status ResolveComponents() {
+    RETURN_IF_ERROR(ResolveComponent("model", "model", config_.mutable_model(), "attention"));
+    RETURN_IF_ERROR(ResolveComponent("data.dataset", "dataset",
+                                     config_.mutable_data()->mutable_dataset(), nullptr));
+    RETURN_IF_ERROR(
+        ResolveComponent("optimizer", "optimizer", config_.mutable_optimizer(), nullptr));
+    RETURN_IF_ERROR(
+        ResolveComponent("lr_schedule", "lr_schedule", config_.mutable_lr_schedule(), nullptr));
+    for (int i = 0; i < config_.groups_size(); ++i) {
+      const std::string path = absl::StrCat("groups.", i);
+      RunConfig::ParameterGroup& group = *config_.mutable_groups(i);
+      if (group.pattern().empty()) return Error(path, "needs a pattern");
+      if (group.has_lr_scale() && group.lr_scale() < 0) {
+        return Error(absl::StrCat(path, ".lr_scale"), "is negative");
+      }
+      if (group.has_optimizer()) {
+        RETURN_IF_ERROR(ResolveComponent(absl::StrCat(path, ".optimizer"), "optimizer",
+                                         group.mutable_optimizer(), nullptr));
+      }
+    }
+    return absl::OkStatus();
+  }
+
+  // `parts_family` is the family of a component's parts; null when it has none.
+  Status ResolveComponent(const std::string& path, absl::string_view family, Component* component,
+                          const char* parts_family) {
+    std::vector<std::string> names;
+    const Listing* listing = nullptr;
+    for (const Listing& entry : catalogue_) {
+      if (entry.family != family) continue;
+      names.push_back(entry.name);
+      if (entry.name == component->name()) listing = &entry;
+    }
+    if (component->name().empty()) {
+      return Error(path,
+                   absl::StrCat("needs a name; ", family, " has ", absl::StrJoin(names, ", ")));
+    }
+    if (listing == nullptr) {
+      return Error(absl::StrCat(path, ".name"),
+                   UnknownNameMessage(family, component->name(), names));
+    }
+    RETURN_IF_ERROR(ResolveParams(path, *listing, component));
+    std::map<std::string, Component*> parts;
+    for (auto& [key, part] : *component->mutable_parts()) parts[key] = &part;
+    for (const auto& [key, part] : parts) {
+      const std::string part_path = DottedPath(path, key);
+      if (parts_family == nullptr) {
+        return Error(part_path, absl::StrCat(component->name(), " has no parts"));
+      }
+      RETURN_IF_ERROR(ResolveComponent(part_path, parts_family, part, nullptr));
+    }
+    return absl::OkStatus();
+  }
+
+  Status ResolveParams(const std::string& path, const Listing& listing, Component* component) {
+    const ParamMap given(component->params().begin(), component->params().end());
+    std::vector<std::string> known;
+    for (const ParamInfo& info : listing.params) known.push_back(info.key);
+    for (const auto& [key, text] : given) {
+      const auto info = std::find_if(listing.params.begin(), listing.params.end(),
+                                     [&key = key](const ParamInfo& i) { return key == i.key; });
+      const std::string param_path = DottedPath(path, key);
+      if (info == listing.params.end()) {
+        return Error(param_path,
+                     absl::StrCat(listing.name, ": ", UnknownNameMessage("parameter", key, known)));
+      }
+      // One at a time, so that the message can say where the value stands.
+      const Status checked =
+          Params::Create(listing.name, absl::MakeConstSpan(&*info, 1), {{key, text}}).status();
+      if (!checked.ok()) return WithPlace(param_path, checked);
+    }
+    const StatusOr<Params> params = Params::Create(listing.name, listing.params, given);
+    if (!params.ok()) return WithPlace(path, params.status());
+    for (const auto& [key, text] : params->values()) (*component->mutable_params())[key] = text;
+    return absl::OkStatus();
+  }
+
+  const int64_t num_ranks_;
+  const absl::Span<const Listing> catalogue_;
+  RunConfig& config_;
+  const Origins& origins_;
+};
+
+}  // namespace
+
+Status ResolveConfig(int64_t num_ranks, absl::Span<const Listing> catalogue, LoadedConfig* loaded) {
+  return Resolver(num_ranks, catalogue, loaded).Resolve();
+}
+
+}  // namespace trireme

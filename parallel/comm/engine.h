@@ -1,0 +1,132 @@
+// Engine: runs the schedules of one rank's communicators over a transport. Operations wait in lanes, one
+// for the collectives of a communicator and one for each (peer, direction) of its sends and receives; the
+// first of each lane is in flight, and no lane waits for another.
+//
+// A thread of the engine makes all progress. It sleeps while nothing is in flight; while something is, and
+// the transport cannot wake it, it polls: it yields first, then sleeps for a fraction of the time waited
+// so far, so that ranks which wait leave the cores to ranks which work. Over a transport that is bound to
+// its thread, progress happens when that thread submits or waits.
+#pragma once
+
+#include <condition_variable>
+#include <cstdint>
+#include <deque>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <thread>
+#include <tuple>
+#include <vector>
+
+#include "absl/time/time.h"
+
+#include "core/base/status.h"
+#include "core/tensor/tensor.h"
+#include "parallel/comm/communicator.h"
+#include "parallel/comm/journal.h"
+#include "parallel/comm/schedule.h"
+#include "parallel/comm/transport.h"
+
+namespace trireme {
+
+// What a communicator is to the engine.
+struct Group {
+  std::string axis;
+  int rank = 0;
+  std::vector<int> world_ranks;
+  int64_t context = 0;  // Unlike that of any other group with a rank in common.
+
+  // Guarded by the engine's mutex.
+  Status failed;                                            // Why later calls fail.
+  std::map<std::pair<int, Direction>, int64_t> num_calls;  // By lane.
+};
+
+// One message of a phase under way.
+struct Flow {
+  const Message* message;
+  std::unique_ptr<char[]> frame;
+  bool frame_pending = false;  // The frame to receive was not looked at yet.
+  std::vector<std::unique_ptr<Transfer>> transfers;
+};
+
+struct Operation {
+  std::shared_ptr<Group> group;
+  Verb verb = Verb::kBarrier;
+  const char* purpose = "";
+  int peer = -1;            // Of a send or receive.
+  std::string text;         // What the call asks for: equal on all ranks.
+  uint64_t signature = 0;   // Of the text and of all else that has to be equal.
+  Schedule schedule;
+  std::vector<Tensor> tensors;  // The schedule's memory, scratch included.
+
+  // The engine's.
+  int64_t number = 0;
+  int64_t ticket = 0;
+  size_t phase = 0;
+  bool running = false;
+  std::vector<Flow> flows;
+  absl::Time last_progress;
+  bool done = false;  // With status, guarded by the engine's mutex.
+  Status status;
+};
+
+class Engine {
+ public:
+  Engine(std::unique_ptr<Transport> transport, const CommOptions& options);
+  // Does not wait for peers: what is under way fails with CANCELLED.
+  ~Engine();
+  Engine(const Engine&) = delete;
+  Engine& operator=(const Engine&) = delete;
+
+  const CommOptions& options() const { return options_; }
+  const Transport& transport() const { return *transport_; }
+  const Journal& journal() const { return journal_; }
+
+  void Submit(const std::shared_ptr<Operation>& op);
+  Status Wait(const Operation& op);
+  void Abort(const Status& status);
+
+  // Contexts for `count` groups, none below `least`; the first of them.
+  int64_t NextContext() const;
+  Status ReserveContexts(int64_t first, int64_t count);
+
+ private:
+  using LaneKey = std::tuple<int64_t, int, Direction>;
+  using Lane = std::deque<std::shared_ptr<Operation>>;
+
+  void Run();  // The thread.
+  // Moves all that can move. Returns whether anything did.
+  bool Poll();
+  Status Advance(Operation& op, bool& finished, bool& moved);
+  Status StartPhase(Operation& op);
+  Status PostPieces(const Operation& op, Flow& flow);
+  Status AdvanceFlow(Operation& op, Flow& flow, bool& moved);
+  Status TakeFrame(Operation& op, Flow& flow);
+  Status Overdue(const Operation& op) const;
+  void Finish(const std::shared_ptr<Operation>& op, const Status& status);
+  void Notify();
+  int64_t Tag(const Operation& op) const;
+
+  const std::unique_ptr<Transport> transport_;
+  const CommOptions options_;
+  Journal journal_;
+
+  std::mutex progress_mutex_;  // Held while polling; guards the transport and what follows.
+  std::map<LaneKey, Lane> lanes_;
+  absl::Time next_deadline_ = absl::InfiniteFuture();
+  std::vector<std::shared_ptr<Operation>> abandoned_;  // The transport may still use their memory.
+
+  mutable std::mutex mutex_;  // Never held while polling.
+  std::condition_variable wake_;
+  std::condition_variable done_;
+  std::vector<std::shared_ptr<Operation>> submitted_;
+  int64_t next_context_ = 1;
+  bool notified_ = false;
+  bool stopping_ = false;
+
+  bool wakes_ = false;
+  std::thread thread_;
+};
+
+}  // namespace trireme
