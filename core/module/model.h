@@ -20,12 +20,18 @@ class Model {
   virtual Tensor RunUnit(int unit, const Tensor& hidden, const Batch& batch,
                          const ForwardContext& context) = 0;
 
-  // The scores of each class or token, [n, classes], for evaluation.
-  virtual Tensor Logits(const Batch& batch, const ForwardContext& context) = 0;
+  // The scores of each class or token, [n, classes]. Undefined from models that have none.
+  virtual Tensor Logits(const Batch& batch, const ForwardContext& context) {
+    (void)batch, (void)context;
+    return Tensor();
+  }
 
-  // Multiply-adds count two. The forward pass over these segments, with half the attention square; a
-  // training step costs three times as much.
-  virtual double ForwardFlops(const TokenLayout& layout) const = 0;
+  // Of the forward pass over these segments: multiply-adds count two, attention half its square. A
+  // training step costs three times as much. 0: unknown.
+  virtual double ForwardFlops(const TokenLayout& layout) const {
+    (void)layout;
+    return 0;
+  }
 
   ParameterSet& parameters() { return parameters_; }
   const ParameterSet& parameters() const { return parameters_; }

@@ -1,0 +1,64 @@
+// How the gradients of a step come together. Rounds compute and updates consume; they are not one to one: a
+// round's plan may hold work for several jobs, and a round may complete none, one or several of them
+// (accumulation, gradient codes with delay).
+//
+//   Plan(step) -> the executor runs the items into sinks -> Finish() -> one update per completed job
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "absl/types/span.h"
+
+#include "core/base/status.h"
+#include "core/module/gradient_buffers.h"
+
+namespace trireme {
+
+// One micro-batch of one job.
+struct WorkItem {
+  int64_t job = 0;                // The update it is for.
+  std::vector<int64_t> samples;   // Global sample indices.
+  double weight = 1;              // Seeds backward, so coded sums need no gradient of their own.
+  int sink = 0;
+};
+
+// A loss as a pair: the mean is taken once, after all sums.
+struct LossSum {
+  double sum = 0;
+  int64_t count = 0;  // Labels.
+  int64_t bytes = 0;  // Of the text that the counted labels stand for.
+
+  void Add(const LossSum& other) {
+    sum += other.sum;
+    count += other.count;
+    bytes += other.bytes;
+  }
+};
+
+struct CompletedJob {
+  int64_t job = 0;
+  const GradientBuffers* gradients = nullptr;  // Sums over all samples of the job.
+  LossSum loss;                                // Likewise.
+};
+
+class GradientExchange {
+ public:
+  virtual ~GradientExchange() = default;
+
+  // This rank's work of one round. Every rank plans the same rounds.
+  virtual std::vector<WorkItem> Plan(int64_t step) = 0;
+
+  // Where items accumulate. The executor resets sink i before its first item of a round.
+  virtual GradientBuffers& sink(int i) = 0;
+
+  // During the last item of a sink: all gradients of units >= unit are complete on this rank, so talking
+  // about them may start while backward goes on.
+  virtual void UnitDone(int sink, int unit) = 0;
+
+  // After the items: waits for the other ranks as far as the method needs them. losses[i] is what the items
+  // of sink i added up to.
+  virtual StatusOr<std::vector<CompletedJob>> Finish(absl::Span<const LossSum> losses) = 0;
+};
+
+}  // namespace trireme
