@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include "core/base/log.h"
 #include "core/module/scope.h"
 #include "core/ops/devices.h"
 #include "optim/clip.h"
