@@ -26,6 +26,21 @@ void DispatchFloating(DType dtype, const char* op, Fn&& fn) {
   }
 }
 
+// Calls fn(TypeTag<T>) with an unsigned T of the element's size: for kernels that only move elements.
+template <typename Fn>
+void DispatchSize(DType dtype, Fn&& fn) {
+  switch (DTypeSize(dtype)) {
+    case 8:
+      return fn(TypeTag<uint64_t>());
+    case 4:
+      return fn(TypeTag<uint32_t>());
+    case 2:
+      return fn(TypeTag<uint16_t>());
+    default:
+      return fn(TypeTag<uint8_t>());
+  }
+}
+
 // Calls fn(TypeTag<T>) for every element type.
 template <typename Fn>
 void DispatchAll(DType dtype, Fn&& fn) {

@@ -1,8 +1,8 @@
 // Element types. bf16 and f16 are storage types: arithmetic on them is done in f32.
 #pragma once
 
+#include <bit>
 #include <cstdint>
-#include <cstring>
 
 namespace trireme {
 
@@ -57,17 +57,12 @@ struct bfloat16 {
   uint16_t bits = 0;
   bfloat16() = default;
   explicit bfloat16(float value) {
-    uint32_t word;
-    std::memcpy(&word, &value, 4);
+    const uint32_t word = std::bit_cast<uint32_t>(value);
     const uint32_t rounded = (word + 0x7FFF + ((word >> 16) & 1)) >> 16;
-    bits = static_cast<uint16_t>(value != value ? (word >> 16) | 0x40 : rounded);
+    const bool is_nan = (word & 0x7FFFFFFF) > 0x7F800000;
+    bits = static_cast<uint16_t>(is_nan ? (word >> 16) | 0x40 : rounded);
   }
-  explicit operator float() const {
-    const uint32_t word = uint32_t{bits} << 16;
-    float value;
-    std::memcpy(&value, &word, 4);
-    return value;
-  }
+  explicit operator float() const { return std::bit_cast<float>(uint32_t{bits} << 16); }
 };
 
 // IEEE binary16, rounded to nearest even, with subnormals. Storage and wire only.

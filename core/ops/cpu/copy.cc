@@ -1,104 +1,90 @@
 // Copy, Fill, Accumulate on the CPU: any strides, any types.
 #include <algorithm>
+#include <bit>
+#include <cmath>
 #include <cstring>
+#include <type_traits>
 
-#include "core/device/cpu/cpu_device.h"
+#include "core/ops/cpu/element.h"
+#include "core/ops/cpu/strided_loop.h"
 #include "core/tensor/dispatch.h"
 #include "core/tensor/kernels.h"
 
 namespace trireme {
 namespace {
 
-constexpr int64_t kGrain = 16384;  // Elements a tile.
-
-// double for the types that f32 cannot carry exactly, f32 for the rest.
 template <typename T>
-struct Wide {
-  using type = float;
-};
-template <>
-struct Wide<double> {
-  using type = double;
-};
-template <>
-struct Wide<int64_t> {
-  using type = int64_t;
-};
-template <>
-struct Wide<int32_t> {
-  using type = int64_t;
-};
+inline constexpr bool kIsHalf = std::is_same_v<T, bfloat16> || std::is_same_v<T, float16>;
 
-template <typename D, typename S>
-D Convert(S value) {
-  return static_cast<D>(static_cast<typename Wide<D>::type>(static_cast<typename Wide<S>::type>(value)));
+// To f32, toward zero with the last bit set when inexact ("round to odd"): rounding the result to a
+// shorter type then gives the same as rounding once (Boldo and Melquiond 2008).
+float RoundToOdd(double value) {
+  const float nearest = static_cast<float>(value);
+  if (nearest == value || value != value) return nearest;
+  uint32_t bits = std::bit_cast<uint32_t>(nearest);
+  if (std::abs(nearest) > std::abs(value)) --bits;
+  return std::bit_cast<float>(bits | 1);
 }
 
-// Calls row(dst_offset, src_offset, count, dst_stride, src_stride) for each innermost row.
-template <typename Row>
-void ForEachRow(CpuDevice& cpu, const View& dst, const View& src, Row row) {
-  const int inner = dst.rank - 1;
-  const int64_t columns = dst.rank == 0 ? 1 : dst.sizes[inner];
-  if (dst.numel() == 0) return;
-  const int64_t rows = dst.numel() / columns;
-  const int64_t dst_stride = dst.rank == 0 ? 1 : dst.strides[inner];
-  const int64_t src_stride = src.rank == 0 ? 1 : src.strides[inner];
-  cpu.ParallelFor(rows, std::max<int64_t>(1, kGrain / columns), [&](int64_t begin, int64_t end) {
-    for (int64_t r = begin; r < end; ++r) {
-      int64_t rest = r, dst_offset = 0, src_offset = 0;
-      for (int i = inner - 1; i >= 0; --i) {
-        const int64_t index = rest % dst.sizes[i];
-        rest /= dst.sizes[i];
-        dst_offset += index * dst.strides[i];
-        src_offset += index * src.strides[i];
-      }
-      row(dst_offset, src_offset, columns, dst_stride, src_stride);
+template <typename S, typename D>
+void ConvertOne(const S* src, D* dst) {
+  if constexpr (kIsHalf<D>) {
+    // By member: GCC does not vectorize a loop that assigns whole structs.
+    if constexpr (kIsHalf<S> || std::is_same_v<S, float>) {
+      dst->bits = D(static_cast<float>(*src)).bits;
+    } else {
+      dst->bits = D(RoundToOdd(static_cast<double>(*src))).bits;
+    }
+  } else if constexpr (kIsHalf<S>) {
+    *dst = static_cast<D>(static_cast<float>(*src));
+  } else {
+    *dst = static_cast<D>(*src);
+  }
+}
+
+template <typename T>
+void MoveRows(CpuDevice& cpu, const View& dst, const View& src) {
+  ForEachRow(cpu, {&dst, &src}, [&](const Row& row) {
+    T* d = dst.as<T>() + row.offset[0];
+    const T* s = src.as<T>() + row.offset[1];
+    const int64_t ds = row.stride[0], ss = row.stride[1];
+    if (row.dense) {
+      std::memcpy(d, s, row.count * sizeof(T));
+    } else {
+      for (int64_t i = 0; i < row.count; ++i) d[i * ds] = s[i * ss];
     }
   });
 }
 
-// Dense views of equal shape as one row each, so that tiles do not depend on the shape's factors.
-View Flatten(const View& view) {
-  View flat = view;
-  flat.rank = 2;
-  const int64_t n = view.numel();
-  flat.sizes[1] = std::min<int64_t>(n, kGrain);
-  flat.sizes[0] = flat.sizes[1] == 0 ? 0 : n / flat.sizes[1];
-  flat.strides[1] = 1;
-  flat.strides[0] = flat.sizes[1];
-  return flat;
-}
-
-template <typename Fn>
-void Elementwise(Device& device, const View& dst, const View& src, Fn fn) {
-  CpuDevice& cpu = AsCpu(device);
-  if (!dst.contiguous() || !src.contiguous() || dst.numel() < kGrain) {
-    return ForEachRow(cpu, dst, src, fn);
-  }
-  ForEachRow(cpu, Flatten(dst), Flatten(src), fn);
-  const int64_t done = dst.numel() / kGrain * kGrain;
-  if (done < dst.numel()) fn(done, done, dst.numel() - done, 1, 1);
+template <typename S, typename D>
+void ConvertRows(CpuDevice& cpu, const View& dst, const View& src) {
+  ForEachRow(cpu, {&dst, &src}, [&](const Row& row) {
+    D* d = dst.as<D>() + row.offset[0];
+    const S* s = src.as<S>() + row.offset[1];
+    const int64_t ds = row.stride[0], ss = row.stride[1];
+    if (row.dense) {
+#pragma omp simd
+      for (int64_t i = 0; i < row.count; ++i) ConvertOne(s + i, d + i);
+    } else {
+      for (int64_t i = 0; i < row.count; ++i) ConvertOne(s + i * ss, d + i * ds);
+    }
+  });
 }
 
 }  // namespace
 
 void CopyCpu(Device& device, const CopyArgs& args) {
+  CpuDevice& cpu = AsCpu(device);
+  if (args.src.dtype == args.dst.dtype) {
+    return DispatchSize(args.dst.dtype, [&](auto tag) {
+      MoveRows<typename decltype(tag)::type>(cpu, args.dst, args.src);
+    });
+  }
   DispatchAll(args.dst.dtype, [&](auto dst_tag) {
     using D = typename decltype(dst_tag)::type;
     DispatchAll(args.src.dtype, [&](auto src_tag) {
       using S = typename decltype(src_tag)::type;
-      D* dst = args.dst.as<D>();
-      const S* src = args.src.as<S>();
-      Elementwise(device, args.dst, args.src,
-                  [=](int64_t d, int64_t s, int64_t n, int64_t ds, int64_t ss) {
-                    if constexpr (std::is_same_v<D, S>) {
-                      if (ds == 1 && ss == 1) {
-                        std::memcpy(dst + d, src + s, n * sizeof(D));
-                        return;
-                      }
-                    }
-                    for (int64_t i = 0; i < n; ++i) dst[d + i * ds] = Convert<D>(src[s + i * ss]);
-                  });
+      if constexpr (!std::is_same_v<S, D>) ConvertRows<S, D>(cpu, args.dst, args.src);
     });
   });
 }
@@ -106,10 +92,15 @@ void CopyCpu(Device& device, const CopyArgs& args) {
 void FillCpu(Device& device, const FillArgs& args) {
   DispatchAll(args.dst.dtype, [&](auto tag) {
     using T = typename decltype(tag)::type;
-    T* dst = args.dst.as<T>();
-    const T value = Convert<T>(args.value);
-    Elementwise(device, args.dst, args.dst, [=](int64_t d, int64_t, int64_t n, int64_t ds, int64_t) {
-      for (int64_t i = 0; i < n; ++i) dst[d + i * ds] = value;
+    T value;
+    ConvertOne(&args.value, &value);
+    ForEachRow(AsCpu(device), {&args.dst}, [&](const Row& row) {
+      T* dst = args.dst.as<T>() + row.offset[0];
+      if (row.dense) {
+        std::fill(dst, dst + row.count, value);
+      } else {
+        for (int64_t i = 0; i < row.count; ++i) dst[i * row.stride[0]] = value;
+      }
     });
   });
 }
@@ -120,16 +111,22 @@ void AccumulateCpu(Device& device, const AccumulateArgs& args) {
     DispatchFloating(args.src.dtype, "accumulate", [&](auto src_tag) {
       using S = typename decltype(src_tag)::type;
       using A = AccOf<D>;
-      D* dst = args.dst.as<D>();
-      const S* src = args.src.as<S>();
       const A alpha = static_cast<A>(args.alpha);
-      Elementwise(device, args.dst, args.src,
-                  [=](int64_t d, int64_t s, int64_t n, int64_t ds, int64_t ss) {
-                    for (int64_t i = 0; i < n; ++i) {
-                      D& element = dst[d + i * ds];
-                      element = D(A(element) + alpha * A(AccOf<S>(src[s + i * ss])));
-                    }
-                  });
+      ForEachRow(AsCpu(device), {&args.dst, &args.src}, [&](const Row& row) {
+        D* dst = args.dst.as<D>() + row.offset[0];
+        const S* src = args.src.as<S>() + row.offset[1];
+        const int64_t ds = row.stride[0], ss = row.stride[1];
+        if (row.dense) {
+#pragma omp simd
+          for (int64_t i = 0; i < row.count; ++i) {
+            Store(dst + i, Load(dst + i) + alpha * A(Load(src + i)));
+          }
+        } else {
+          for (int64_t i = 0; i < row.count; ++i) {
+            Store(dst + i * ds, Load(dst + i * ds) + alpha * A(Load(src + i * ss)));
+          }
+        }
+      });
     });
   });
 }

@@ -1,0 +1,32 @@
+// Arguments of the kernels that look elements up. Indices are i64; the kernel checks their range and
+// throws Failure(OUT_OF_RANGE).
+#pragma once
+
+#include "core/tensor/view.h"
+
+namespace trireme {
+
+// y[i, :] = table[ids[i], :], for ids [n], table [v, c], y [n, c], contiguous.
+struct EmbeddingArgs {
+  View ids, table, y;
+};
+
+// dtable[ids[i], :] += dy[i, :], in the order of i. dtable is in the accumulation type of dy; when
+// `fresh`, it is zeroed first.
+struct EmbeddingBackwardArgs {
+  View ids, dy, dtable;
+  bool fresh = false;
+};
+
+// y[o, k, i] = x[o, index[o, k, i], i], for x [outer, m, inner], index and y [outer, n, inner], contiguous.
+struct GatherArgs {
+  View x, index, y;
+};
+
+// y[o, index[o, k, i], i] += src[o, k, i], in the order of k; y [outer, m, inner] is in the accumulation
+// type of src.
+struct ScatterAddArgs {
+  View index, src, y;
+};
+
+}  // namespace trireme
