@@ -133,8 +133,8 @@ std::string JoinPath(absl::string_view dir, absl::string_view name) {
   return absl::StrCat(dir, absl::EndsWith(dir, "/") ? "" : "/", name);
 }
 
-StatusOr<std::string> ReadFile(const std::string& path, int64_t max_bytes) {
-  ASSIGN_OR_RETURN(const File file, File::Open(path));
+StatusOr<std::string> ReadFile(const std::string& path, int64_t max_bytes, File::Links links) {
+  ASSIGN_OR_RETURN(const File file, File::Open(path, links));
   ASSIGN_OR_RETURN(const int64_t size, file.Size());
   if (size > max_bytes) {
     return absl::ResourceExhaustedError(
@@ -158,9 +158,14 @@ Status WriteFileAtomically(const std::string& path, absl::string_view contents) 
   RETURN_IF_ERROR(file.WriteAt(0, contents.data(), contents.size()));
   RETURN_IF_ERROR(file.Sync());
   RETURN_IF_ERROR(file.Close());
-  if (rename(temporary.c_str(), path.c_str()) != 0) return ErrnoStatus(errno, "rename to", path);
+  RETURN_IF_ERROR(RenameDurably(temporary, path));
   std::move(remove).Cancel();
-  return SyncDirectory(ParentDirectory(path));
+  return absl::OkStatus();
+}
+
+Status RenameDurably(const std::string& from, const std::string& to) {
+  if (rename(from.c_str(), to.c_str()) != 0) return ErrnoStatus(errno, "rename to", to);
+  return SyncDirectory(ParentDirectory(to));
 }
 
 Status PublishDirectory(const std::string& temporary, const std::string& path) {

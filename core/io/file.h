@@ -52,7 +52,8 @@ class File {
 std::string JoinPath(absl::string_view dir, absl::string_view name);
 
 // The whole file. RESOURCE_EXHAUSTED, before anything is allocated, when it has more than max_bytes.
-StatusOr<std::string> ReadFile(const std::string& path, int64_t max_bytes = int64_t{1} << 30);
+StatusOr<std::string> ReadFile(const std::string& path, int64_t max_bytes = int64_t{1} << 30,
+                               File::Links links = File::Links::kFollow);
 
 // Where `path` is prepared before it is published.
 std::string TemporaryName(absl::string_view path);
@@ -64,6 +65,9 @@ Status WriteFileAtomically(const std::string& path, absl::string_view contents);
 // Publishes the directory `temporary` (whose files are already synced) as `path`, in place of a directory
 // that may be there: one is swapped for the other, then the old one removed.
 Status PublishDirectory(const std::string& temporary, const std::string& path);
+
+// rename(2), then fsync of the parent of `to`.
+Status RenameDurably(const std::string& from, const std::string& to);
 
 // With parents, all durable; existing ones are fine.
 Status MakeDirectory(const std::string& path);
