@@ -49,3 +49,33 @@ function(trireme_test name)
   endif()
   gtest_discover_tests(${name} PROPERTIES TIMEOUT 120 LABELS ${label} DISCOVERY_TIMEOUT 60)
 endfunction()
+
+# How MPI programs are started in tests: the only place that knows the flags. Open MPI refuses root and
+# more ranks than cores unless told, and binds each rank to a core, which starves its threads.
+function(trireme_mpiexec_command out num_ranks)
+  execute_process(COMMAND ${MPIEXEC_EXECUTABLE} --version OUTPUT_VARIABLE version ERROR_QUIET)
+  set(flags)
+  if(version MATCHES "Open ?(MPI|RTE)")
+    set(flags -q --allow-run-as-root --oversubscribe --bind-to none)
+  endif()
+  set(${out} ${MPIEXEC_EXECUTABLE} ${flags} ${MPIEXEC_NUMPROC_FLAG} ${num_ranks} PARENT_SCOPE)
+endfunction()
+
+# trireme_mpi_test(<name> RANKS 1 2 4 SOURCES a_test.cc ... [DEPS ...] [TIMEOUT seconds]
+# [THREADS | THREADS_QUICK]): one GoogleTest program for all worlds (tests/testing/ranks.h). Run plainly each
+# test is a ctest entry, as with trireme_test; and the whole program is run under mpiexec on each count of
+# RANKS, as <name>.mpi<N>.
+function(trireme_mpi_test name)
+  cmake_parse_arguments(ARG "" "TIMEOUT" "RANKS;SOURCES;DEPS" ${ARGN})
+  if(NOT ARG_TIMEOUT)
+    set(ARG_TIMEOUT 120)
+  endif()
+  trireme_test(${name} SOURCES ${ARG_SOURCES} DEPS ${ARG_DEPS} ${ARG_UNPARSED_ARGUMENTS})
+  target_link_libraries(${name} PRIVATE trireme_testing_ranks)
+  foreach(num_ranks ${ARG_RANKS})
+    trireme_mpiexec_command(command ${num_ranks})
+    add_test(NAME ${name}.mpi${num_ranks} COMMAND ${command} $<TARGET_FILE:${name}> --mpi)
+    set_tests_properties(${name}.mpi${num_ranks} PROPERTIES
+      TIMEOUT ${ARG_TIMEOUT} LABELS mpi PROCESSORS ${num_ranks})
+  endforeach()
+endfunction()

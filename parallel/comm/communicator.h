@@ -67,6 +67,8 @@ struct CommOptions {
   // Reductions go through the tensor in blocks of about this size: their scratch memory.
   int64_t block_bytes = int64_t{4} << 20;
   int journal_size = 4096;
+  // False: no thread; progress happens when the caller starts a call or waits for one.
+  bool progress_thread = true;
 };
 
 class Communicator {

@@ -60,7 +60,8 @@ class Backoff {
 }  // namespace
 
 Engine::Engine(std::unique_ptr<Transport> transport, const CommOptions& options)
-    : transport_(std::move(transport)), options_(options), journal_(options.journal_size) {
+    : transport_(std::move(transport)), options_(options), journal_(options.journal_size),
+      threaded_(options.progress_thread && transport_->any_thread()) {
   CHECK(options.chunk_bytes > 0 && options.chunk_bytes < int64_t{1} << 31);
   CHECK_GT(options.block_bytes, 0);
   wakes_ = transport_->SetWaker([this] { Notify(); });
@@ -99,7 +100,7 @@ void Engine::Submit(const std::shared_ptr<Operation>& op) {
                                .peer = op->peer});
     if (!alone) {
       submitted_.push_back(op);
-      if (transport_->any_thread() && !thread_.joinable()) thread_ = std::thread([this] { Run(); });
+      if (threaded_ && !thread_.joinable()) thread_ = std::thread([this] { Run(); });
     }
   }
   if (alone) {
@@ -110,7 +111,7 @@ void Engine::Submit(const std::shared_ptr<Operation>& op) {
     Finish(op, absl::OkStatus());
     return;
   }
-  if (transport_->any_thread()) {
+  if (threaded_) {
     wake_.notify_one();
   } else {
     std::lock_guard<std::mutex> lock(progress_mutex_);
@@ -119,7 +120,7 @@ void Engine::Submit(const std::shared_ptr<Operation>& op) {
 }
 
 Status Engine::Wait(const Operation& op) {
-  if (transport_->any_thread()) {
+  if (threaded_) {
     std::unique_lock<std::mutex> lock(mutex_);
     done_.wait(lock, [&] { return op.done; });
     return op.status;
@@ -143,10 +144,7 @@ Status Engine::Wait(const Operation& op) {
   }
 }
 
-void Engine::Abort(const Status& status) {
-  std::lock_guard<std::mutex> lock(progress_mutex_);
-  transport_->Abort(status);
-}
+void Engine::Abort(const Status& status) { transport_->Abort(status); }
 
 int64_t Engine::NextContext() const {
   std::lock_guard<std::mutex> lock(mutex_);

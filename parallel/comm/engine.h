@@ -4,8 +4,8 @@
 //
 // A thread of the engine makes all progress. It sleeps while nothing is in flight; while something is, and
 // the transport cannot wake it, it polls: it yields first, then sleeps for a fraction of the time waited
-// so far, so that ranks which wait leave the cores to ranks which work. Over a transport that is bound to
-// its thread, progress happens when that thread submits or waits.
+// so far, so that ranks which wait leave the cores to ranks which work. Without the thread (by option, or over a
+// transport that is bound to its own), progress happens when the caller submits or waits.
 #pragma once
 
 #include <condition_variable>
@@ -126,6 +126,7 @@ class Engine {
   bool stopping_ = false;
 
   bool wakes_ = false;
+  const bool threaded_;
   std::thread thread_;
 };
 

@@ -20,7 +20,7 @@ class Transfer {
   virtual bool Cancel() = 0;
 };
 
-// Called by one thread at a time. Nothing here waits. Messages with equal (source, destination, tag) match in
+// Called by one thread at a time, but for Abort and aborted. Nothing here waits. Messages with equal (source, destination, tag) match in
 // order. A send is done when its receive was posted and took the bytes: rendezvous.
 class Transport {
  public:
