@@ -20,6 +20,15 @@ inline void Store(T* p, AccOf<T> value) {
 // By member: GCC does not vectorize a loop that assigns whole structs.
 inline void Store(bfloat16* p, float value) { p->bits = bfloat16(value).bits; }
 
+// fn(i) for i in [0, n), vectorized: iterations must not depend on one another. A function of its own
+// with everything inlined, since GCC vectorizes neither a loop with calls nor many a loop that it has
+// merged into a larger function.
+template <typename Fn>
+[[gnu::noinline, gnu::flatten]] void SimdLoop(int64_t n, Fn fn) {
+#pragma omp simd
+  for (int64_t i = 0; i < n; ++i) fn(i);
+}
+
 // Sums of a row are kept in this many lanes, element i in lane i % kLanes, folded in halves at the end.
 // The order depends on the length only, not on the instruction set.
 inline constexpr int kLanes = 32;
@@ -34,7 +43,7 @@ inline A FoldLanes(A* lanes, Combine combine) {
 
 // combine(f(0), f(1), ...) over [0, n), starting from `identity` in every lane.
 template <typename A, typename Fn, typename Combine>
-inline A ReduceRow(int64_t n, A identity, Fn f, Combine combine) {
+[[gnu::noinline, gnu::flatten]] A ReduceRow(int64_t n, A identity, Fn f, Combine combine) {
   A lanes[kLanes];
   std::fill(lanes, lanes + kLanes, identity);
   int64_t i = 0;

@@ -166,8 +166,7 @@ void UnaryCpu(Device& device, const UnaryArgs& args) {
         T* y = args.y.as<T>() + row.offset[0];
         const T* x = args.x.as<T>() + row.offset[1];
         if (row.dense) {
-#pragma omp simd
-          for (int64_t i = 0; i < row.count; ++i) Store(y + i, op.Value(Load(x + i)));
+          SimdLoop(row.count, [=](int64_t i) { Store(y + i, op.Value(Load(x + i))); });
         } else {
           const int64_t sy = row.stride[0], sx = row.stride[1];
           for (int64_t i = 0; i < row.count; ++i) Store(y + i * sy, op.Value(Load(x + i * sx)));
@@ -186,10 +185,9 @@ void UnaryBackwardCpu(Device& device, const UnaryBackwardArgs& args) {
         const T* dy = args.dy.as<T>() + row.offset[1];
         const T* saved = args.saved.as<T>() + row.offset[2];
         if (row.dense) {
-#pragma omp simd
-          for (int64_t i = 0; i < row.count; ++i) {
+          SimdLoop(row.count, [=](int64_t i) {
             Store(dx + i, Load(dy + i) * op.Slope(Load(saved + i)));
-          }
+          });
         } else {
           const int64_t sx = row.stride[0], sy = row.stride[1], ss = row.stride[2];
           for (int64_t i = 0; i < row.count; ++i) {

@@ -68,14 +68,17 @@ std::vector<Tensor> MakeInputs(Device& device, const std::vector<InputSpec>& spe
         case InputSpec::kIndex:
           values[i] = std::floor(UniformAt(key, i) * spec.limit);
           break;
+        case InputSpec::kLabel:
+          values[i] = i % 3 == 1 ? kIgnoredLabel : std::floor(UniformAt(key, i) * spec.limit);
+          break;
         case InputSpec::kMask:
           values[i] = UniformAt(key, i) < 0.5;
           break;
       }
     }
-    const DType of_kind = spec.kind == InputSpec::kIndex  ? DType::kI32
-                          : spec.kind == InputSpec::kMask ? DType::kU8
-                                                          : dtype;
+    DType of_kind = dtype;
+    if (spec.kind == InputSpec::kMask) of_kind = DType::kU8;
+    if (spec.kind == InputSpec::kIndex || spec.kind == InputSpec::kLabel) of_kind = DType::kI32;
     // Rounded to f32 and bf16, so that all element types start from the same values.
     Tensor x = Tensor::FromVector(device, spec.shape, values, DType::kBF16);
     if (!IsFloating(of_kind)) x = Tensor::FromVector(device, spec.shape, values, of_kind);

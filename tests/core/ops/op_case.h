@@ -26,8 +26,8 @@ HostTensor HostZeros(const Shape& shape);
 
 struct InputSpec {
   Shape shape;
-  enum Kind { kNormal, kPositive, kIndex, kMask } kind = kNormal;
-  int64_t limit = 0;  // kIndex: in [0, limit), i32.
+  enum Kind { kNormal, kPositive, kIndex, kLabel, kMask } kind = kNormal;
+  int64_t limit = 0;  // kIndex: in [0, limit), i32; kLabel: each third is kIgnoredLabel.
 };
 
 using Reference = std::function<HostTensor(const std::vector<HostTensor>&)>;
@@ -58,5 +58,7 @@ std::vector<OpCase> ElementwiseCases();
 std::vector<OpCase> ReductionCases();
 std::vector<OpCase> ShapeCases();
 std::vector<OpCase> IndexingCases();
+std::vector<OpCase> LayerCases();
+std::vector<OpCase> LossCases();
 
 }  // namespace trireme::testing

@@ -128,6 +128,8 @@ std::string CaseName(const ::testing::TestParamInfo<OpCase>& info) { return info
 INSTANTIATE_TEST_SUITE_P(Elementwise, OpSuite, ::testing::ValuesIn(ElementwiseCases()), CaseName);
 INSTANTIATE_TEST_SUITE_P(Reduction, OpSuite, ::testing::ValuesIn(ReductionCases()), CaseName);
 INSTANTIATE_TEST_SUITE_P(Shape, OpSuite, ::testing::ValuesIn(ShapeCases()), CaseName);
+INSTANTIATE_TEST_SUITE_P(Layer, OpSuite, ::testing::ValuesIn(LayerCases()), CaseName);
+INSTANTIATE_TEST_SUITE_P(Loss, OpSuite, ::testing::ValuesIn(LossCases()), CaseName);
 INSTANTIATE_TEST_SUITE_P(Indexing, OpSuite, ::testing::ValuesIn(IndexingCases()), CaseName);
 
 }  // namespace
