@@ -2,6 +2,9 @@
 #pragma once
 
 #include <memory>
+#include <mutex>
+#include <typeindex>
+#include <unordered_map>
 
 #include "absl/functional/function_ref.h"
 
@@ -41,9 +44,21 @@ class CpuDevice : public Device {
     pool_.ParallelFor(n, grain, fn);
   }
 
+  // What a family of kernels keeps between launches, a cache of compiled primitives say: one T a device,
+  // made on first use, destroyed with it. Thread-safe.
+  template <typename T>
+  T& State() {
+    const std::lock_guard<std::mutex> lock(states_mutex_);
+    std::shared_ptr<void>& state = states_[std::type_index(typeid(T))];
+    if (state == nullptr) state = std::make_shared<T>();
+    return *static_cast<T*>(state.get());
+  }
+
  private:
   Queue queue_;
   CachingAllocator allocator_;
+  std::mutex states_mutex_;
+  std::unordered_map<std::type_index, std::shared_ptr<void>> states_;
   ThreadPool pool_;
 };
 
