@@ -36,7 +36,7 @@ inline constexpr ParamInfo kMinDocumentBytesParam = {
 struct DocumentRule {
   enum class Begin { kFile, kLine, kBlankLine, kEntry, kPrefix };
   Begin begin = Begin::kFile;
-  std::string prefix;
+  std::string prefix{};
   size_t min_bytes = 0;
 };
 
