@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <utility>
+#include <vector>
 
 #include "absl/strings/str_cat.h"
 
@@ -182,23 +183,26 @@ Status CheckpointReader::ReadForOtherReplicas(const TensorRecord& record, const 
   if (average && !IsFloating(tensor.data.dtype())) {
     return absl::InvalidArgumentError(describe("and integers have no mean"));
   }
-  // What every new replica takes is made once, from the same box of each saved one.
+  // What every new replica takes is made once, from the same box of the saved ones.
   const Box box{tensor.local.begin.WithDim(0, 0), tensor.local.size.WithDim(0, 1)};
+  const double divisor = static_cast<double>(tensor.policy == ReplicaPolicy::kMean ? num_saved : num_now);
   Status status;
   const Status memory = CatchFailure([&] {
     Device& device = tensor.data.device();
-    const Tensor one = Tensor::Empty(device, box.size, tensor.data.dtype(), MemoryKind::kWorkspace);
-    Tensor sum;
-    if (average) sum = Tensor::Zeros(device, box.size, DType::kF64, MemoryKind::kWorkspace);
-    const double factor = 1.0 / (tensor.policy == ReplicaPolicy::kMean ? num_saved : num_now);
-    for (int64_t replica = 0; status.ok() && replica < (average ? num_saved : 1); ++replica) {
-      status = ReadBox(record, {box.begin.WithDim(0, replica), box.size}, one);
-      if (average) sum.Accumulate(one, factor);
+    Tensor one = Tensor::Empty(device, box.size, tensor.data.dtype(), MemoryKind::kWorkspace);
+    status = ReadBox(record, box, one);
+    if (average) {
+      std::vector<double> sum = one.ToVector();
+      for (int64_t replica = 1; status.ok() && replica < num_saved; ++replica) {
+        status = ReadBox(record, {box.begin.WithDim(0, replica), box.size}, one);
+        const std::vector<double> values = one.ToVector();
+        for (size_t i = 0; i < sum.size(); ++i) sum[i] += values[i];
+      }
+      for (double& value : sum) value /= divisor;
+      one = Tensor::FromVector(device, box.size, sum, tensor.data.dtype());
     }
-    if (average) one.CopyFrom(sum);
-    const Shape flat{one.numel()};
     for (int64_t i = 0; i < tensor.local.size[0]; ++i) {
-      tensor.data.View1D(i * one.numel(), one.numel()).CopyFrom(one.WithShape(flat));
+      tensor.data.View1D(i * one.numel(), one.numel()).CopyFrom(one.WithShape({one.numel()}));
     }
   });
   return status.ok() ? memory : status;

@@ -191,7 +191,6 @@ Status CheckManifest(const Manifest& manifest) {
 StatusOr<std::string> SerializeManifest(Manifest manifest) {
   manifest.set_format_version(kManifestVersion);
   manifest.clear_crc32c();
-  RETURN_IF_ERROR(CheckManifest(manifest));
   std::string bytes;
   if (static_cast<int64_t>(manifest.ByteSizeLong()) > kMaxManifestBytes - kChecksumBytes ||
       !manifest.SerializeToString(&bytes)) {
@@ -201,6 +200,7 @@ StatusOr<std::string> SerializeManifest(Manifest manifest) {
   const uint32_t crc = Crc32c(bytes.data(), bytes.size());
   bytes.push_back(kChecksumTag);
   bytes.append(reinterpret_cast<const char*>(&crc), sizeof(crc));
+  RETURN_IF_ERROR(ParseManifest(bytes).status());
   return bytes;
 }
 
