@@ -19,7 +19,7 @@ tensors = {}
 for setting, options in SETTINGS.items():
     for i, shape in enumerate(SHAPES):
         name = f"{setting}.{i}"
-        tensors[f"{name}.p0"] = start = normal(*shape)
+        tensors[f"{name}.p0"] = start = normal(*shape, mean=2)
         # Of very different sizes: the second moment must follow.
         gradients = [normal(*shape, scale=scale) for scale in (1, 1e-3, 30)]
         for step, gradient in enumerate(gradients, 1):

@@ -49,14 +49,16 @@ void AdamW(const AdamWArgs& args, const UpdateItem& item, int64_t begin, int64_t
   const double correction1 = 1 - std::pow(args.beta1, args.step);
   const double correction2 = 1 - std::pow(args.beta2, args.step);
   const T scale = args.grad_scale, beta1 = args.beta1, beta2 = args.beta2, epsilon = args.epsilon;
+  // In f32, 1 - 0.999 would be off by 1e-5 of itself.
+  const T fresh1 = 1 - args.beta1, fresh2 = 1 - args.beta2;
   const T step_size = item.learning_rate / correction1;
   const T inverse_sqrt2 = 1 / std::sqrt(correction2);
   const T keep = 1 - item.learning_rate * item.weight_decay;
 #pragma omp simd
   for (int64_t i = begin; i < end; ++i) {
     const T g = scale * grad[i];
-    m[i] = beta1 * m[i] + (1 - beta1) * g;
-    v[i] = beta2 * v[i] + (1 - beta2) * g * g;
+    m[i] = beta1 * m[i] + fresh1 * g;
+    v[i] = beta2 * v[i] + fresh2 * g * g;
     p[i] = keep * p[i] - step_size * m[i] / (std::sqrt(v[i]) * inverse_sqrt2 + epsilon);
   }
 }
