@@ -1,0 +1,215 @@
+// Attention, backward (Dao 2023, FlashAttention-2, algorithm 2): with P recomputed from the log-sum-exp,
+//   delta = rowsum(dout * out),  dS = P * (dout v^T - delta),  dq = scale dS k,  dk = scale dS^T q,
+//   dv = P^T dout.
+//
+// Every pair of a query block and a key block that meet adds to both sides. Pairs run in rounds: in round r
+// key block j meets query block j + r (modulo their number), so no two pairs of a round share a block. All
+// pairs of a round may run at once, and each sum is in the order of the rounds: threads never change bits,
+// and the scores are computed once.
+#include <cmath>
+#include <optional>
+#include <type_traits>
+#include <utility>
+#include <vector>
+
+#include "core/device/cpu/cpu_device.h"
+#include "core/device/kernel.h"
+#include "core/ops/attention.h"
+#include "core/ops/cpu/attention_block.h"
+#include "core/ops/cpu/element.h"
+#include "core/ops/cpu/gemm_library.h"
+#include "core/ops/cpu/vector_math.h"
+#include "core/ops/cpu/workspace.h"
+#include "core/tensor/dispatch.h"
+#include "core/tensor/kernels.h"
+
+namespace trireme {
+namespace {
+
+constexpr int64_t kTokenGrain = 64;
+
+// delta [n, h] = rowsum(dout * out).
+template <typename T>
+void Delta(CpuDevice& cpu, const AttentionBackwardArgs& args, const AttentionShape& s,
+           AccOf<T>* delta) {
+  using A = AccOf<T>;
+  cpu.ParallelFor(s.n, kTokenGrain, [&](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; ++i) {
+      for (int64_t j = 0; j < s.h; ++j) {
+        const T* out = args.out.as<T>() + (i * s.h + j) * s.dv;
+        const T* dout = args.dout.as<T>() + i * args.dout.strides[0] + j * args.dout.strides[1];
+        A sum = 0;
+#pragma omp simd reduction(+ : sum)
+        for (int64_t c = 0; c < s.dv; ++c) sum += Load(out + c) * Load(dout + c);
+        delta[i * s.h + j] = sum;
+      }
+    }
+  });
+}
+
+// A gradient in the accumulation type: the output itself, or memory that is converted into it at the end.
+template <typename A>
+class Sum {
+ public:
+  Sum(Device& device, const View& out) : device_(device), sum_(out) {
+    if (out.dtype != DTypeOf<A>::value) {
+      memory_.emplace(device, out.numel() * sizeof(A), "attention");
+      sum_.data = memory_->as<void>();
+      sum_.dtype = DTypeOf<A>::value;
+    }
+    Launch(device, &KernelTable::Fill, FillArgs{sum_, 0});
+  }
+  A* data() const { return sum_.as<A>(); }
+  void StoreTo(const View& out) const {
+    if (memory_.has_value()) Launch(device_, &KernelTable::Copy, CopyArgs{sum_, out});
+  }
+
+ private:
+  Device& device_;
+  View sum_;
+  std::optional<Workspace> memory_;
+};
+
+template <typename T>
+class BlockPair {
+ public:
+  using A = AccOf<T>;
+
+  static size_t ScratchBytes(const AttentionShape& s) {
+    using L = ScratchLayout;
+    const int64_t widest = std::max(s.d, s.dv);
+    return L::Bytes<T>(s.rows * s.d) + L::Bytes<T>(s.keys * s.d) + L::Bytes<T>(s.keys * s.dv) +
+           L::Bytes<T>(s.rows * s.dv) + 2 * L::Bytes<A>(s.rows * s.keys) +
+           2 * L::Bytes<T>(s.rows * s.keys) + L::Bytes<A>(std::max(s.rows, s.keys) * widest);
+  }
+
+  BlockPair(const AttentionBackwardArgs& args, const AttentionShape& shape, void* scratch)
+      : args_(args), s_(shape) {
+    ScratchLayout layout(scratch);
+    q_ = layout.Take<T>(s_.rows * s_.d);
+    k_ = layout.Take<T>(s_.keys * s_.d);
+    v_ = layout.Take<T>(s_.keys * s_.dv);
+    dout_ = layout.Take<T>(s_.rows * s_.dv);
+    scores_ = layout.Take<A>(s_.rows * s_.keys);
+    dp_ = layout.Take<A>(s_.rows * s_.keys);
+    T* p = layout.Take<T>(s_.rows * s_.keys);
+    T* ds = layout.Take<T>(s_.rows * s_.keys);
+    if constexpr (std::is_same_v<T, A>) {
+      p_ = scores_;
+      ds_ = dp_;
+    } else {
+      p_ = p;
+      ds_ = ds;
+    }
+    grad_ = layout.Take<A>(std::max(s_.rows, s_.keys) * std::max(s_.d, s_.dv));
+  }
+
+  // Adds the pair's part to dq [n, h, d], dk [m, g, d], dv [m, g, dv].
+  void Run(int64_t query_block, int64_t key_block, int64_t kv_head, const A* delta, A* dq, A* dk,
+           A* dv, GemmLibrary& library, Device& device) {
+    constexpr DType kIn = DTypeOf<T>::value, kAcc = DTypeOf<A>::value;
+    const int64_t first = query_block * s_.tokens, first_key = key_block * s_.keys;
+    const int64_t first_head = kv_head * s_.heads;
+    const int64_t present = std::min(s_.tokens, s_.n - first);
+    const int64_t present_keys = std::min(s_.keys, s_.m - first_key);
+    const MatrixRef q = LoadRows(args_.q, first, s_.tokens, first_head, s_.heads, q_);
+    const MatrixRef dout = LoadRows(args_.dout, first, s_.tokens, first_head, s_.heads, dout_);
+    const MatrixRef k = LoadRows(args_.k, first_key, s_.keys, kv_head, 1, k_);
+    const MatrixRef v = LoadRows(args_.v, first_key, s_.keys, kv_head, 1, v_);
+    library.Run({kIn, kAcc, s_.rows, s_.keys, s_.d, q, Transposed(k), scores_, s_.keys}, device);
+    library.Run({kIn, kAcc, s_.rows, s_.keys, s_.dv, dout, Transposed(v), dp_, s_.keys}, device);
+    for (int64_t i = 0; i < s_.tokens; ++i) {
+      const KeySpan span = i < present
+                               ? SpanInBlock(args_.begin, args_.end, first + i, key_block, s_)
+                               : KeySpan{0, 0};
+      for (int64_t j = 0; j < s_.heads; ++j) {
+        const int64_t at = std::min(first + i, s_.n - 1) * s_.h + first_head + j;
+        ScoreGradientRow(i * s_.heads + j, span, args_.lse.as<A>()[at], delta[at]);
+      }
+    }
+    const MatrixRef p{p_, s_.keys}, ds{ds_, s_.keys};
+    library.Run({kIn, kAcc, s_.keys, s_.dv, s_.rows, Transposed(p), dout, grad_, s_.dv}, device);
+    AddRows(dv + (first_key * s_.g + kv_head) * s_.dv, s_.g * s_.dv, s_.dv, present_keys, 1);
+    library.Run({kIn, kAcc, s_.keys, s_.d, s_.rows, Transposed(ds), q, grad_, s_.d}, device);
+    AddRows(dk + (first_key * s_.g + kv_head) * s_.d, s_.g * s_.d, s_.d, present_keys, 1);
+    library.Run({kIn, kAcc, s_.rows, s_.d, s_.keys, ds, k, grad_, s_.d}, device);
+    AddRows(dq + (first * s_.h + first_head) * s_.d, s_.h * s_.d, s_.d, present, s_.heads);
+  }
+
+ private:
+  // scores, dp -> p, ds of one row; zeros outside the span.
+  void ScoreGradientRow(int64_t row, KeySpan span, A lse, A delta) {
+    const A* scores = scores_ + row * s_.keys;
+    const A* dp = dp_ + row * s_.keys;
+    T* p = p_ + row * s_.keys;
+    T* ds = ds_ + row * s_.keys;
+    const A scale = static_cast<A>(args_.scale);
+    const int64_t low = std::min(span.low, span.high), high = span.high;
+#pragma omp simd
+    for (int64_t j = low; j < high; ++j) {
+      const A e = Exp(std::fma(scale, scores[j], -lse));
+      Store(ds + j, scale * e * (dp[j] - delta));
+      Store(p + j, e);
+    }
+    for (T* values : {p, ds}) {
+      std::fill(values, values + low, T());
+      std::fill(values + high, values + s_.keys, T());
+    }
+  }
+
+  // Adds grad_ [tokens * heads, width] to `to`, tokens `token_stride` apart.
+  void AddRows(A* to, int64_t token_stride, int64_t width, int64_t tokens, int64_t heads) {
+    for (int64_t i = 0; i < tokens; ++i) {
+      const A* from = grad_ + i * heads * width;
+      A* sum = to + i * token_stride;
+#pragma omp simd
+      for (int64_t c = 0; c < heads * width; ++c) sum[c] += from[c];
+    }
+  }
+
+  const AttentionBackwardArgs& args_;
+  const AttentionShape& s_;
+  T *q_, *k_, *v_, *dout_, *p_, *ds_;
+  A *scores_, *dp_, *grad_;
+};
+
+}  // namespace
+
+void AttentionBackwardCpu(Device& device, const AttentionBackwardArgs& args) {
+  CpuDevice& cpu = AsCpu(device);
+  GemmLibrary& library = cpu.State<GemmLibrary>();
+  const AttentionShape shape(args.q, args.k, args.v);
+  DispatchFloating(args.q.dtype, "attention", [&](auto tag) {
+    using T = typename decltype(tag)::type;
+    using A = AccOf<T>;
+    const Sum<A> dq(device, args.dq), dk(device, args.dk), dv(device, args.dv);
+    const Workspace delta(device, shape.n * shape.h * sizeof(A), "attention");
+    Delta<T>(cpu, args, shape, delta.as<A>());
+    const int64_t modulus = std::max(shape.num_query_blocks, shape.num_key_blocks);
+    std::vector<std::pair<int64_t, int64_t>> pairs;
+    for (int64_t round = 0; round < modulus; ++round) {
+      pairs.clear();
+      for (int64_t key_block = 0; key_block < shape.num_key_blocks; ++key_block) {
+        const int64_t query_block = (key_block + round) % modulus;
+        if (query_block < shape.num_query_blocks &&
+            BlocksMeet(args.begin, args.end, query_block, key_block, shape)) {
+          pairs.emplace_back(query_block, key_block);
+        }
+      }
+      cpu.ParallelFor(pairs.size() * shape.g, 1, [&](int64_t begin, int64_t end) {
+        const Workspace scratch(device, BlockPair<T>::ScratchBytes(shape), "attention");
+        BlockPair<T> pair(args, shape, scratch.as<void>());
+        for (int64_t i = begin; i < end; ++i) {
+          const auto [query_block, key_block] = pairs[i / shape.g];
+          pair.Run(query_block, key_block, i % shape.g, delta.as<A>(), dq.data(), dk.data(),
+                   dv.data(), library, device);
+        }
+      });
+    }
+    dq.StoreTo(args.dq);
+    dk.StoreTo(args.dk);
+    dv.StoreTo(args.dv);
+  });
+}
+
+}  // namespace trireme

@@ -1,0 +1,236 @@
+// Blocked attention against its definition in plain ops.
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cmath>
+#include <vector>
+
+#include "core/autograd/backward.h"
+#include "core/ops/devices.h"
+#include "core/ops/ops.h"
+#include "tests/testing/gradient_check.h"
+
+namespace trireme {
+namespace {
+
+using testing::ExpectGradientsMatch;
+using testing::Inputs;
+using testing::RandomTensor;
+
+struct Case {
+  const char* name;
+  int64_t n, m, h, g, d, dv;
+  std::vector<int32_t> begin, end;
+};
+
+// Ranges of packed documents, causal, with a window (0: none).
+Case Packed(const char* name, const std::vector<int64_t>& documents, int64_t window, int64_t h,
+            int64_t g, int64_t d, int64_t dv) {
+  Case c{name, 0, 0, h, g, d, dv, {}, {}};
+  for (int64_t length : documents) {
+    for (int64_t i = 0; i < length; ++i) {
+      const int64_t first = window > 0 ? std::max<int64_t>(0, i + 1 - window) : 0;
+      c.begin.push_back(c.n + first);
+      c.end.push_back(c.n + i + 1);
+    }
+    c.n += length;
+  }
+  c.m = c.n;
+  return c;
+}
+
+Case Full(const char* name, int64_t n, int64_t m, int64_t h, int64_t g, int64_t d, int64_t dv) {
+  return {name, n, m, h, g, d, dv, std::vector<int32_t>(n, 0), std::vector<int32_t>(n, m)};
+}
+
+// Any ranges, some empty, some reversed, some past the end.
+Case Scattered(const char* name, int64_t n, int64_t m, int64_t h, int64_t g) {
+  Case c{name, n, m, h, g, 8, 8, {}, {}};
+  const RngKey key = MakeRngKey(9, "ranges");
+  for (int64_t i = 0; i < n; ++i) {
+    const RngBlock draw = Philox(key, i);
+    c.begin.push_back(static_cast<int32_t>(draw[0] % (m + 1)));
+    c.end.push_back(draw[2] % 3 == 0 ? c.begin[i]
+                                     : static_cast<int32_t>(draw[1] % (m + 5)));
+  }
+  return c;
+}
+
+std::vector<Case> Cases() {
+  return {Packed("one_token", {1}, 0, 2, 1, 4, 4),
+          Packed("one_document", {150}, 0, 2, 2, 8, 8),
+          Packed("ragged_documents", {1, 130, 7, 128, 40}, 0, 3, 3, 5, 7),
+          Packed("window", {200, 31, 90}, 37, 2, 1, 12, 12),
+          Packed("window_of_one", {40}, 1, 2, 2, 4, 4),
+          Packed("grouped", {170, 60}, 0, 6, 2, 8, 4),
+          Packed("one_kv_head", {100}, 0, 3, 1, 9, 9),
+          Full("cross", 20, 300, 2, 2, 6, 6),
+          Full("more_queries_than_keys", 270, 3, 4, 2, 3, 2),
+          Full("no_keys", 5, 0, 2, 2, 4, 4),
+          Full("no_queries", 0, 5, 2, 2, 4, 4),
+          Scattered("scattered", 300, 280, 2, 1),
+          Scattered("scattered_many_heads", 9, 40, 260, 2)};
+}
+
+KeyRanges RangesOf(Device& device, const Case& c) {
+  return {Tensor::FromHost<int32_t>(device, {c.n}, c.begin),
+          Tensor::FromHost<int32_t>(device, {c.n}, c.end)};
+}
+
+struct Result {
+  std::vector<double> out, dq, dk, dv;
+};
+
+class F64Sink : public GradientSink {
+ public:
+  Slot Open(const Tensor& leaf) override {
+    Tensor& grad = leaf.impl()->grad;
+    const bool fresh = !grad.defined();
+    if (fresh) grad = Tensor::Zeros(leaf.device(), leaf.shape(), AccumulationType(leaf.dtype()));
+    return {grad, fresh};
+  }
+};
+
+using AttentionFn = Tensor (*)(const Tensor&, const Tensor&, const Tensor&, const KeyRanges&, double);
+
+// Inputs are rounded to `rounded` first, so that two types see the same numbers.
+Result RunCase(Device& device, const Case& c, AttentionFn fn, DType dtype, DType rounded) {
+  const auto input = [&](int64_t tokens, int64_t heads, int64_t width, uint64_t seed) {
+    return RandomTensor(device, {tokens, heads, width}, seed, 1, rounded).CopyTo(dtype);
+  };
+  Tensor q = input(c.n, c.h, c.d, 1), k = input(c.m, c.g, c.d, 2), v = input(c.m, c.g, c.dv, 3);
+  for (Tensor* x : {&q, &k, &v}) x->set_requires_grad();
+  const Tensor out = fn(q, k, v, RangesOf(device, c), 1 / std::sqrt(static_cast<double>(c.d)));
+  F64Sink sink;
+  Backward({out}, {input(c.n, c.h, c.dv, 4)}, sink);
+  return {out.ToVector(), q.grad().ToVector(), k.grad().ToVector(), v.grad().ToVector()};
+}
+
+void ExpectNear(const Result& got, const Result& want, double tolerance, const std::string& what) {
+  const auto compare = [&](const std::vector<double>& a, const std::vector<double>& b,
+                           const char* name) {
+    ASSERT_EQ(a.size(), b.size());
+    double scale = 1;
+    for (double x : b) scale = std::max(scale, std::abs(x));
+    for (size_t i = 0; i < a.size(); ++i) {
+      ASSERT_NEAR(a[i], b[i], tolerance * scale) << what << ": " << name << " element " << i;
+    }
+  };
+  compare(got.out, want.out, "out");
+  compare(got.dq, want.dq, "dq");
+  compare(got.dk, want.dk, "dk");
+  compare(got.dv, want.dv, "dv");
+}
+
+TEST(AttentionTest, EqualsItsDefinition) {
+  const auto device = MakeCpuDevice({.num_threads = 2});
+  for (const Case& c : Cases()) {
+    const Result want = RunCase(*device, c, AttentionReference, DType::kF64, DType::kF64);
+    ExpectNear(RunCase(*device, c, Attention, DType::kF64, DType::kF64), want, 1e-10, c.name);
+    ExpectNear(RunCase(*device, c, Attention, DType::kF32, DType::kF64), want, 2e-6, c.name);
+    const Result rounded = RunCase(*device, c, AttentionReference, DType::kF64, DType::kBF16);
+    ExpectNear(RunCase(*device, c, Attention, DType::kBF16, DType::kBF16), rounded, 2e-2, c.name);
+  }
+}
+
+TEST(AttentionTest, BitsDoNotDependOnThreads) {
+  for (const Case& c : {Packed("", {200, 31, 190}, 0, 4, 2, 16, 16), Scattered("", 300, 280, 2, 1)}) {
+    for (const DType dtype : {DType::kF64, DType::kF32, DType::kBF16}) {
+      Result want;
+      for (const int threads : {1, 2, 3, 5}) {
+        const auto device = MakeCpuDevice({.num_threads = threads});
+        const Result got = RunCase(*device, c, Attention, dtype, dtype);
+        if (threads == 1) want = got;
+        ASSERT_EQ(got.out, want.out);
+        ASSERT_EQ(got.dq, want.dq);
+        ASSERT_EQ(got.dk, want.dk);
+        ASSERT_EQ(got.dv, want.dv);
+      }
+    }
+  }
+}
+
+TEST(AttentionTest, NumericGradients) {
+  const auto device = MakeCpuDevice();
+  const Case c = Packed("", {4, 1, 3}, 3, 2, 1, 2, 2);
+  const KeyRanges ranges = RangesOf(*device, c);
+  for (AttentionFn fn : {AttentionFn(Attention), AttentionFn(AttentionReference)}) {
+    ExpectGradientsMatch([&](const Inputs& in) { return fn(in[0], in[1], in[2], ranges, 0.7); },
+                         {RandomTensor(*device, {8, 2, 2}, 1), RandomTensor(*device, {8, 1, 2}, 2),
+                          RandomTensor(*device, {8, 1, 2}, 3)});
+  }
+}
+
+TEST(AttentionTest, QueriesWithoutKeysGiveZeros) {
+  const auto device = MakeCpuDevice();
+  Case c = Full("", 3, 4, 2, 1, 4, 4);
+  c.begin[1] = c.end[1] = 2;
+  const Result got = RunCase(*device, c, Attention, DType::kF32, DType::kF32);
+  for (int i = 8; i < 16; ++i) {
+    EXPECT_EQ(got.out[i], 0);
+    EXPECT_EQ(got.dq[i], 0);
+  }
+  EXPECT_NE(got.out[0], 0);
+}
+
+// What one projection holds side by side, read by strides.
+TEST(AttentionTest, StridedInputs) {
+  const auto device = MakeCpuDevice();
+  const Case c = Packed("", {140, 9}, 0, 2, 2, 8, 8);
+  const Tensor qkv = RandomTensor(*device, {c.n, 6, 8}, 1);
+  const Tensor q = Slice(qkv, 1, 0, 2), k = Slice(qkv, 1, 2, 2), v = Slice(qkv, 1, 4, 2);
+  const KeyRanges ranges = RangesOf(*device, c);
+  EXPECT_EQ(Attention(q, k, v, ranges, 0.3).ToVector(),
+            Attention(q.Contiguous(), k.Contiguous(), v.Contiguous(), ranges, 0.3).ToVector());
+  // Heads outermost, and a stride along the width.
+  const Tensor by_head = RandomTensor(*device, {2, c.n, 8}, 2);
+  const Tensor by_width = RandomTensor(*device, {c.n, 8, 2}, 3);
+  const Tensor a = Transpose(by_head, 0, 1), b = Transpose(by_width, 1, 2);
+  EXPECT_EQ(Attention(a, b, a, ranges, 0.3).ToVector(),
+            Attention(a.Contiguous(), b.Contiguous(), a.Contiguous(), ranges, 0.3).ToVector());
+}
+
+TEST(AttentionTest, LargeScoresDoNotOverflow) {
+  const auto device = MakeCpuDevice();
+  const Case c = Packed("", {160}, 0, 1, 1, 4, 4);
+  const Tensor q = RandomTensor(*device, {160, 1, 4}, 1, 100, DType::kF32);
+  const Tensor v = RandomTensor(*device, {160, 1, 4}, 2, 1, DType::kF32);
+  for (const double scale : {1.0, -1.0}) {
+    const std::vector<double> got = Attention(q, q, v, RangesOf(*device, c), scale).ToVector();
+    const std::vector<double> want = AttentionReference(q, q, v, RangesOf(*device, c), scale).ToVector();
+    for (size_t i = 0; i < got.size(); ++i) ASSERT_NEAR(got[i], want[i], 1e-4);
+  }
+}
+
+TEST(AttentionTest, MemoryIsLinearInLength) {
+  const auto peak = [](int64_t n) {
+    const auto device = MakeCpuDevice();
+    const Case c = Packed("", {n}, 0, 2, 1, 16, 16);
+    Tensor q = Tensor::Zeros(*device, {n, 2, 16}, DType::kF32);
+    Tensor k = Tensor::Zeros(*device, {n, 1, 16}, DType::kF32);
+    q.set_requires_grad();
+    k.set_requires_grad();
+    const KeyRanges ranges = RangesOf(*device, c);
+    device->ResetPeaks();
+    const int64_t before = device->stats().current_total_bytes;
+    Sum(Attention(q, k, k, ranges, 0.25)).Backward();
+    return device->stats().peak_total_bytes - before;
+  };
+  const int64_t one = peak(1024), two = peak(2048), four = peak(4096);
+  EXPECT_LE(four - two, 2 * (two - one) + 4096);
+  EXPECT_LT(four, 4096 * 4096);  // Less than a byte a pair.
+}
+
+TEST(CausalKeyRangesTest, DocumentsAndWindows) {
+  const auto device = MakeCpuDevice();
+  TokenLayout layout;
+  layout.document_begin = Tensor::FromHost<int32_t>(*device, {6}, {0, 0, 0, 3, 3, 5});
+  const KeyRanges all = CausalKeyRanges(layout);
+  EXPECT_EQ(all.begin.ToVector(), (std::vector<double>{0, 0, 0, 3, 3, 5}));
+  EXPECT_EQ(all.end.ToVector(), (std::vector<double>{1, 2, 3, 4, 5, 6}));
+  EXPECT_EQ(CausalKeyRanges(layout, 2).begin.ToVector(), (std::vector<double>{0, 0, 1, 3, 3, 5}));
+  EXPECT_EQ(CausalKeyRanges(layout, 1).begin.ToVector(), (std::vector<double>{0, 1, 2, 3, 4, 5}));
+}
+
+}  // namespace
+}  // namespace trireme
