@@ -8,34 +8,39 @@
 namespace trireme {
 namespace {
 
-// A gradient on its way to a node. The first to arrive is held as it is; only a sum that the engine
-// made itself is added to in place.
-struct Pending {
-  Tensor grad;
-  bool owned = false;
-  void Add(const Tensor& more) {
-    if (!grad.defined()) {
-      grad = more;
+// Nobody else sees this memory, so that it can be added to in place.
+bool IsExclusive(const Tensor& grad) {
+  return grad.impl().use_count() == 1 && grad.storage().use_count() == 1 && grad.is_contiguous();
+}
+
+// sum += more
+void AddTo(Tensor& sum, Tensor more) {
+  if (!sum.defined()) {
+    sum = std::move(more);
+    return;
+  }
+  if (!IsExclusive(sum)) {
+    if (IsExclusive(more)) {
+      std::swap(sum, more);
     } else {
-      if (!owned) grad = grad.CopyTo(grad.dtype());
-      owned = true;
-      grad.Accumulate(more);
+      sum = sum.CopyTo(sum.dtype());
     }
   }
-};
+  sum.Accumulate(more);
+}
 
 class Engine {
  public:
-  Engine(absl::Span<const Tensor> inputs, BackwardRun& run)
-      : inputs_(inputs), input_grads_(inputs.size()), run_(run) {}
+  explicit Engine(BackwardRun& run) : run_(run) {}
 
-  void Seed(const Tensor& output, const Tensor& grad) {
+  void Seed(const Tensor& output, Tensor grad) {
     if (!output.requires_grad()) return;
-    CHECK(grad.shape() == output.shape())
-        << "gradient of shape " << grad.shape() << " for an output of shape " << output.shape();
+    CHECK(grad.shape() == output.shape() && grad.dtype() == output.dtype())
+        << "gradient " << DTypeName(grad.dtype()) << grad.shape() << " for an output "
+        << DTypeName(output.dtype()) << output.shape();
     Deliver(Edge{output.impl()->node, output.impl()->output,
                  output.is_leaf() ? output : Tensor()},
-            grad);
+            std::move(grad));
   }
 
   void Run() {
@@ -46,17 +51,11 @@ class Engine {
       std::vector<Tensor> grads;
       {
         const auto pending = pending_.find(node.get());
-        for (Pending& p : pending->second) grads.push_back(std::move(p.grad));
+        grads = std::move(pending->second);
         pending_.erase(pending);
       }
       RunNode(*node, std::move(grads));
     }
-  }
-
-  Grads TakeInputGrads() {
-    Grads grads;
-    for (Pending& pending : input_grads_) grads.push_back(std::move(pending.grad));
-    return grads;
   }
 
  private:
@@ -79,7 +78,7 @@ class Engine {
     Grads grads = nested != nullptr ? nested(grad_outputs, run_) : backward(grad_outputs);
     CHECK_EQ(grads.size(), node.inputs.size()) << "[" << node.op << "]";
     for (size_t i = 0; i < grads.size(); ++i) {
-      if (grads[i].defined()) Deliver(node.inputs[i], grads[i]);
+      if (grads[i].defined()) Deliver(node.inputs[i], std::move(grads[i]));
     }
     if (weights == nullptr) return;
     if (run_.deferred == nullptr) {
@@ -90,28 +89,22 @@ class Engine {
     }
   }
 
-  void Deliver(const Edge& edge, const Tensor& grad) {
+  void Deliver(const Edge& edge, Tensor grad) {
     if (edge.node != nullptr) {
       const auto [it, inserted] = pending_.try_emplace(edge.node.get());
       if (inserted) {
         it->second.resize(edge.node->num_outputs);
         ready_.push(edge.node);
       }
-      it->second[edge.output].Add(grad);
-      return;
+      AddTo(it->second[edge.output], std::move(grad));
+    } else if (edge.leaf.defined()) {
+      AddToSink(run_.sink, edge.leaf, grad);
     }
-    if (!edge.leaf.defined()) return;
-    for (size_t i = 0; i < inputs_.size(); ++i) {
-      if (inputs_[i].impl() == edge.leaf.impl()) return input_grads_[i].Add(grad);
-    }
-    AddToSink(run_.sink, edge.leaf, grad);
   }
 
-  absl::Span<const Tensor> inputs_;
-  std::vector<Pending> input_grads_;
   BackwardRun& run_;
   std::priority_queue<std::shared_ptr<Node>, std::vector<std::shared_ptr<Node>>, Later> ready_;
-  std::unordered_map<const Node*, std::vector<Pending>> pending_;
+  std::unordered_map<const Node*, std::vector<Tensor>> pending_;
 };
 
 // The sink behind Tensor::Backward: TensorImpl::grad of each leaf.
@@ -154,29 +147,31 @@ void DeferredWeights::Run(GradientSink& sink) {
 
 void Backward(absl::Span<const Tensor> outputs, absl::Span<const Tensor> grads, GradientSink& sink,
               DeferredWeights* deferred) {
+  CHECK_EQ(outputs.size(), grads.size());
+  std::vector<Tensor> seeds(grads.begin(), grads.end());
+  for (size_t i = 0; i < outputs.size(); ++i) {
+    if (seeds[i].defined() || !outputs[i].requires_grad()) continue;
+    CHECK_EQ(outputs[i].numel(), 1) << "output " << i << " of shape " << outputs[i].shape()
+                                    << " needs a gradient to start from";
+    seeds[i] = Tensor::Full(outputs[i].device(), outputs[i].shape(), outputs[i].dtype(), 1);
+  }
   BackwardRun run{sink, deferred};
-  BackwardTo({}, outputs, grads, run);
+  NestedBackward(outputs, seeds, run);
 }
 
-Grads BackwardTo(absl::Span<const Tensor> inputs, absl::Span<const Tensor> outputs,
-                 absl::Span<const Tensor> grads, BackwardRun& run) {
+void NestedBackward(absl::Span<const Tensor> outputs, absl::Span<const Tensor> grads,
+                    BackwardRun& run) {
   CHECK_EQ(outputs.size(), grads.size());
-  Engine engine(inputs, run);
+  Engine engine(run);
   for (size_t i = 0; i < outputs.size(); ++i) {
-    if (!outputs[i].requires_grad()) continue;
-    if (grads[i].defined()) {
-      engine.Seed(outputs[i], grads[i]);
-    } else if (outputs[i].numel() == 1) {
-      engine.Seed(outputs[i],
-                  Tensor::Full(outputs[i].device(), outputs[i].shape(), outputs[i].dtype(), 1));
-    }
+    if (grads[i].defined()) engine.Seed(outputs[i], grads[i]);
   }
   engine.Run();
-  return engine.TakeInputGrads();
 }
 
 void Tensor::Backward() const {
   CHECK_EQ(numel(), 1) << "Backward starts from one element, not from shape " << shape();
+  CHECK(requires_grad()) << "Backward from a tensor that depends on no leaf";
   LeafSink sink;
   trireme::Backward({*this}, {Tensor()}, sink);
 }

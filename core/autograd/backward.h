@@ -21,15 +21,14 @@ class DeferredWeights {
   std::vector<std::function<void(GradientSink&)>> closures_;
 };
 
-// Seeds `outputs` with `grads` (undefined: ones, for a tensor of one element) and runs down to the
+// Seeds `outputs` with `grads` (undefined: one, for a tensor of one element) and runs down to the
 // leaves. With `deferred`, weight closures are kept for a later Run. Consumes the graph.
 void Backward(absl::Span<const Tensor> outputs, absl::Span<const Tensor> grads, GradientSink& sink,
               DeferredWeights* deferred = nullptr);
 
-// As Backward, for nodes that run a graph of their own and need the gradients of its `inputs`, which
-// must be leaves. Those do not reach the sink.
-Grads BackwardTo(absl::Span<const Tensor> inputs, absl::Span<const Tensor> outputs,
-                 absl::Span<const Tensor> grads, BackwardRun& run);
+// As Backward, for nodes that run a graph of their own. Here an undefined gradient means zero.
+void NestedBackward(absl::Span<const Tensor> outputs, absl::Span<const Tensor> grads,
+                    BackwardRun& run);
 
 // The identity on x, placed at the entry of unit `unit` of a model. Its backward runs after that of
 // every op recorded later, so it reports UnitDone(unit) (after the weight closures, when these are

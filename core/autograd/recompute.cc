@@ -30,17 +30,26 @@ std::vector<Tensor> Recompute(absl::Span<const Tensor> inputs, RecomputedFn fn) 
       "recompute", inputs, std::move(outputs),
       [saved = std::move(saved), wanted = std::move(wanted), fn = std::move(fn)](
           absl::Span<const Tensor> grad_outputs, BackwardRun& run) -> Grads {
-        std::vector<Tensor> leaves;
-        for (size_t i = 0; i < saved.size(); ++i) {
-          leaves.push_back(saved[i].Detach());
-          if (wanted[i]) leaves.back().set_requires_grad();
-        }
-        std::vector<Tensor> again;
+        // The inputs are outputs of a node, not leaves: what reaches them goes on from here, also the
+        // gradient of an input used as a weight, which would else end in the sink.
+        Grads input_grads(saved.size());
+        std::vector<Tensor> outputs;
         {
           const EnableGrad enable_grad;
-          again = fn(leaves);
+          std::vector<Tensor> inputs = saved;
+          for (size_t i = 0; i < saved.size(); ++i) {
+            if (!wanted[i]) continue;
+            inputs[i] = RecordNested("recompute_input", {}, {saved[i].Detach()},
+                                     [&input_grads, i](absl::Span<const Tensor> grads,
+                                                       BackwardRun&) -> Grads {
+                                       input_grads[i] = grads[0];
+                                       return {};
+                                     })[0];
+          }
+          outputs = fn(inputs);
         }
-        return BackwardTo(leaves, again, grad_outputs, run);
+        NestedBackward(outputs, grad_outputs, run);
+        return input_grads;
       });
 }
 

@@ -1,0 +1,62 @@
+#include "core/batch.h"
+
+#include <gtest/gtest.h>
+
+#include "core/ops/devices.h"
+
+namespace trireme {
+namespace {
+
+TEST(BatchTest, TokensStandWhereTheirSegmentsSay) {
+  const auto cpu = MakeCpuDevice();
+  HostBatch host;
+  host.segments = {{7, 3, 2}, {9, 0, 0}, {int64_t{1} << 40, 5, 1}};
+  host.tokens = {10, 11, 12};
+  host.labels = {11, kIgnoredLabel, 13};
+  host.document_begin = {0, 1, 2};
+  host.num_bytes = 17;
+  const Batch batch = ToDevice(host, *cpu);
+  EXPECT_EQ(batch.inputs.dtype(), DType::kI32);
+  EXPECT_EQ(batch.inputs.ToVector(), (std::vector<double>{10, 11, 12}));
+  EXPECT_EQ(batch.labels.ToVector(), (std::vector<double>{11, -1, 13}));
+  EXPECT_EQ(batch.num_targets, 2);
+  EXPECT_EQ(batch.num_bytes, 17);
+  EXPECT_EQ(batch.layout.sample.ToVector(), (std::vector<double>{7, 7, 0x1p40}));
+  EXPECT_EQ(batch.layout.position.ToVector(), (std::vector<double>{3, 4, 5}));
+  EXPECT_EQ(batch.layout.document_begin.ToVector(), (std::vector<double>{0, 1, 2}));
+  EXPECT_EQ(batch.layout.segments.size(), 3u);
+}
+
+TEST(BatchTest, FeaturesKeepTheirShape) {
+  const auto cpu = MakeCpuDevice();
+  HostBatch host;
+  host.segments = {{0, 0, 1}, {1, 0, 1}};
+  host.features = {1, 2, 3, 4, 5, 6};
+  host.feature_shape = {3, 1};
+  host.labels = {4, 5};
+  host.document_begin = {0, 1};
+  const Batch batch = ToDevice(host, *cpu);
+  EXPECT_EQ(batch.inputs.shape(), Shape({2, 3, 1}));
+  EXPECT_EQ(batch.inputs.dtype(), DType::kF32);
+  EXPECT_EQ(batch.num_targets, 2);
+}
+
+TEST(BatchTest, ABatchMayBeEmpty) {
+  const auto cpu = MakeCpuDevice();
+  const Batch batch = ToDevice(HostBatch(), *cpu);
+  EXPECT_EQ(batch.inputs.shape(), Shape({0}));
+  EXPECT_EQ(batch.num_targets, 0);
+}
+
+TEST(BatchDeathTest, PartsThatDoNotFitAreRefused) {
+  const auto cpu = MakeCpuDevice();
+  HostBatch host;
+  host.segments = {{0, 0, 2}};
+  host.tokens = {1};
+  EXPECT_DEATH(ToDevice(host, *cpu), "tokens in the segments");
+  host.tokens = {1, 2};
+  EXPECT_DEATH(ToDevice(host, *cpu), "labels in the segments");
+}
+
+}  // namespace
+}  // namespace trireme
