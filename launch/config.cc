@@ -2,11 +2,8 @@
 
 #include <google/protobuf/descriptor.h>
 
-#include <cerrno>
-#include <cstdio>
 #include <filesystem>
 #include <map>
-#include <memory>
 
 #include "absl/strings/ascii.h"
 #include "absl/strings/escaping.h"
@@ -16,6 +13,7 @@
 
 #include "core/base/log.h"
 #include "core/base/rng.h"
+#include "core/io/file.h"
 #include "launch/config_fields.h"
 
 namespace trireme {
@@ -31,7 +29,7 @@ constexpr absl::string_view kDefaults = R"(
   seed: 1
   dtype: "f32"
   mesh { replica: 0 pipeline: 1 shard: 1 sequence: 1 tensor: 1 }
-  data { validation_fraction: 0.01 sequence_length: 256 }
+  data { sequence_length: 256 }
   batch { micro_batch_size: 0 }
   optimizer { name: "adamw" }
   lr_schedule { name: "constant" }
@@ -45,21 +43,12 @@ constexpr absl::string_view kDefaults = R"(
   deadline_seconds: 300
 )";
 
+constexpr int64_t kMaxConfigBytes = int64_t{1} << 24;
+
 // Where numbers come from; ConfigHash says the same in words.
 constexpr absl::string_view kDeciding[] = {
     "seed",   "dtype",     "model",       "data",          "batch.global_batch_size",
     "groups", "optimizer", "lr_schedule", "learning_rate", "clip_norm"};
-
-StatusOr<std::string> ReadFile(const std::string& path) {
-  const std::unique_ptr<std::FILE, int (*)(std::FILE*)> file(std::fopen(path.c_str(), "rb"),
-                                                             &std::fclose);
-  if (file == nullptr) return ErrnoStatus(errno, "open", path);
-  std::string text;
-  char buffer[4096];
-  while (const size_t n = std::fread(buffer, 1, sizeof(buffer), file.get())) text.append(buffer, n);
-  if (std::ferror(file.get())) return ErrnoStatus(errno, "read", path);
-  return text;
-}
 
 void FillDefaults(RunConfig* config) {
   RunConfig completed;
@@ -211,7 +200,7 @@ StatusOr<LoadedConfig> ParseConfig(absl::string_view name, absl::string_view tex
 
 StatusOr<LoadedConfig> LoadConfig(const std::string& path,
                                   absl::Span<const std::string> assignments) {
-  ASSIGN_OR_RETURN(const std::string text, ReadFile(path));
+  ASSIGN_OR_RETURN(const std::string text, ReadFile(path, kMaxConfigBytes));
   ASSIGN_OR_RETURN(LoadedConfig loaded, ParseConfig(path, text, assignments));
   if (loaded.origins.count("run_dir") == 0) {
     const std::string stem = std::filesystem::path(path).stem().string();

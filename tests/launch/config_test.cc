@@ -175,8 +175,8 @@ TEST(ConfigTest, ErrorsOfValuesNamePlaceAndNearestName) {
   EXPECT_EQ(SetError("model.F.heads=2"), "model.F: needs a name; attention has softmax");
   EXPECT_EQ(SetError("num_steps=0"), "--set: num_steps: 0 is outside >= 1");
   EXPECT_EQ(SetError("seed=-1"), "--set: seed: -1 is outside >= 0");
-  EXPECT_EQ(SetError("data.validation_fraction=1"),
-            "--set: data.validation_fraction: 1 is outside [0, 0.99]");
+  EXPECT_EQ(SetError("data.sequence_length=99999999"),
+            "--set: data.sequence_length: 99999999 is outside [1, 1e+07]");
   EXPECT_EQ(SetError("run_dir="), "--set: run_dir: is empty");
   EXPECT_EQ(SetError("groups.0.pattern="), "run.textproto:13:1: groups.0: needs a pattern");
   EXPECT_EQ(SetError("optimizer.mode=fussed"),

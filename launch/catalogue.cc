@@ -1,0 +1,58 @@
+#include "launch/catalogue.h"
+
+#include <algorithm>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+
+#include "core/ops/catalogue.h"
+#include "data/dataset.h"
+#include "models/attention/token_mixer.h"
+#include "models/models.h"
+#include "optim/lr_schedules.h"
+#include "optim/optimizer.h"
+
+namespace trireme {
+
+std::vector<Listing> Catalogue() {
+  std::vector<Listing> listings;
+  AppendOpListings(&listings);
+  AppendListings("attention", Attentions(), &listings);
+  AppendListings("optimizer", Optimizers(), &listings);
+  AppendListings("lr_schedule", LrSchedules(), &listings);
+  AppendListings("dataset", Datasets(), &listings);
+  AppendListings("model", Models(), &listings);
+  return listings;
+}
+
+std::vector<std::string> Families(absl::Span<const Listing> catalogue) {
+  std::vector<std::string> families;
+  for (const Listing& entry : catalogue) {
+    if (families.empty() || families.back() != entry.family) families.push_back(entry.family);
+  }
+  return families;
+}
+
+std::string FormatCatalogue(absl::Span<const Listing> catalogue, absl::string_view family) {
+  std::string text;
+  std::string current;
+  for (const Listing& entry : catalogue) {
+    if (!family.empty() && entry.family != family) continue;
+    if (entry.family != current) {
+      absl::StrAppend(&text, current.empty() ? "" : "\n", entry.family, "\n");
+      current = entry.family;
+    }
+    absl::StrAppendFormat(&text, "  %-22s  %s\n", entry.name, entry.doc);
+    for (const ParamInfo& info : entry.params) {
+      std::string type = ParamTypeName(info.type);
+      const std::string range = ParamRange(info);
+      if (!range.empty()) absl::StrAppend(&type, " ", range);
+      const std::string value =
+          info.default_value == nullptr ? "required" : absl::StrCat("= ", info.default_value);
+      absl::StrAppendFormat(&text, "    %-20s  %-12s  %s; %s\n", info.key, value, type, info.doc);
+    }
+  }
+  return text;
+}
+
+}  // namespace trireme

@@ -1,0 +1,18 @@
+// The subcommands of `trireme`, one file each.
+#pragma once
+
+#include "launch/command_line.h"
+
+namespace trireme {
+
+struct Command {
+  CommandSpec spec;
+  int (*run)(const CommandLine& line);  // Returns an ExitCode.
+};
+
+Command TrainCommand();
+Command EvalCommand();
+Command TokenizeCommand();
+Command ListCommand();
+
+}  // namespace trireme
