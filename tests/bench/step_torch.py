@@ -9,9 +9,9 @@ of running is timed in a process of its own; a JSON line each goes to standard o
   python3 tests/bench/step_torch.py --dtype f32 --threads 1 --mode compile --seconds 20
 
 Ways of running (--mode): eager, compile (torch.compile, inductor), compile_autotune (with its GEMM
-templates). bf16 is run twice: `autocast` (f32 weights, cast by autocast) and `master` (bf16 weights
-and activations, f32 master weights for AdamW). --fused-projections lays q|k|v and gate|up side by side
-in one weight. f32 products are full f32 (no bf16 or TF32 inside).
+templates); with _fused behind, q|k|v and gate|up lie side by side in one weight. bf16 comes in two
+types: bf16_autocast (f32 weights, cast by autocast) and bf16_master (bf16 weights and activations, f32
+master weights for AdamW). f32 products are full f32 (no bf16 or TF32 inside).
 """
 
 import argparse
@@ -114,12 +114,12 @@ def measure(args):
     torch.set_float32_matmul_precision("highest")
     torch.set_flush_denormal(True)
     torch.manual_seed(1)
-    if args.mode == "compile_autotune":
+    if "autotune" in args.mode:
         import torch._inductor.config as inductor
 
         inductor.max_autotune = True
 
-    model = build(torch, args.fused_projections)
+    model = build(torch, args.mode.endswith("_fused"))
     master = None
     weights = list(model.parameters())
     if args.dtype == "bf16_master":
@@ -130,7 +130,7 @@ def measure(args):
             m.grad = torch.zeros_like(m)
     optimizer = torch.optim.AdamW(master or weights, lr=3e-4, betas=(0.9, 0.95), eps=1e-8,
                                   weight_decay=0.1, fused=True)
-    forward = model if args.mode == "eager" else torch.compile(model)
+    forward = model if args.mode.startswith("eager") else torch.compile(model)
 
     def step(tokens, labels):
         with torch.autocast("cpu", torch.bfloat16, enabled=args.dtype == "bf16_autocast"):
@@ -146,14 +146,15 @@ def measure(args):
             w.grad = None
         return loss
 
-    times, losses = [], []
+    times, cpu_times, losses = [], [], []
     warm_up = 2
     begin = time.monotonic()
     while len(times) < warm_up + 3 or time.monotonic() - begin < args.seconds:
         tokens = torch.randint(0, VOCAB, (BATCH, LENGTH + 1))
-        start = time.perf_counter()
+        start, cpu_start = time.perf_counter(), time.process_time()
         losses.append(float(step(tokens[:, :-1].contiguous(), tokens[:, 1:].contiguous()).detach()))
         times.append(time.perf_counter() - start)
+        cpu_times.append(time.process_time() - cpu_start)
         if len(times) == warm_up:
             begin = time.monotonic()
     assert all(0 < loss < 20 for loss in losses), losses
@@ -163,10 +164,10 @@ def measure(args):
         "dtype": args.dtype,
         "threads": args.threads,
         "mode": args.mode,
-        "fused_projections": args.fused_projections,
         "steps": len(times),
         "step_seconds_best": round(min(times), 4),
         "step_seconds_median": round(statistics.median(times), 4),
+        "step_cpu_seconds_best": round(min(cpu_times[warm_up:]), 4),
         "tokens_per_second": round(BATCH * LENGTH / min(times), 1),
         "model_gflops": round(model_flops() / min(times) / 1e9, 1),
         "loss": round(losses[-1], 4),
@@ -178,9 +179,9 @@ def main():
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--dtype", nargs="+", default=["f32", "bf16_autocast", "bf16_master"])
     parser.add_argument("--threads", nargs="+", type=int, default=[1, 2])
-    parser.add_argument("--mode", nargs="+", default=["eager", "compile"],
-                        choices=["eager", "compile", "compile_autotune"])
-    parser.add_argument("--fused-projections", action="store_true")
+    parser.add_argument("--mode", nargs="+", default=["eager", "compile", "compile_fused"],
+                        choices=[mode + fused for fused in ("", "_fused")
+                                 for mode in ("eager", "compile", "compile_autotune")])
     parser.add_argument("--seconds", type=float, default=15, help="timed seconds per setting")
     parser.add_argument("--one", action="store_true", help=argparse.SUPPRESS)
     args = parser.parse_args()
@@ -192,8 +193,6 @@ def main():
     for dtype, threads, mode in itertools.product(args.dtype, args.threads, args.mode):
         command = [sys.executable, __file__, "--one", "--dtype", dtype, "--threads", str(threads),
                    "--mode", mode, "--seconds", str(args.seconds)]
-        if args.fused_projections:
-            command.append("--fused-projections")
         environment = {**os.environ, **ENVIRONMENT, "OMP_NUM_THREADS": str(threads)}
         failed += subprocess.run(command, env=environment).returncode != 0
     return 1 if failed else 0

@@ -1,0 +1,18 @@
+#!/usr/bin/env bash
+# Trains a small transformer on a dictionary, over 4 MPI ranks, in about two minutes. `make demo` runs it.
+#   examples/demo.sh [FLAG...]   flags go to `trireme train`, for example --resume never
+set -euo pipefail
+cd "$(dirname "$0")/.."
+text=/usr/share/dictd/gcide.dict.dz
+
+tests/run.sh build trireme
+
+mkdir -p runs
+echo "== the text: $text"
+build/trireme tokenize --output runs/gcide.tokens "$text"
+
+echo "== 4 ranks"
+# More ranks than cores are welcome here; as root, mpirun wants to be told twice.
+mpirun=(mpirun -q -n 4 --oversubscribe --bind-to none)
+[[ $EUID -ne 0 ]] || mpirun+=(--allow-run-as-root)
+"${mpirun[@]}" build/trireme train --config examples/configs/demo.textproto "$@"
