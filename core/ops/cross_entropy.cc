@@ -20,10 +20,14 @@ void CheckLabels(const Tensor& labels, int64_t n, const char* op) {
       << "]";
 }
 
-Tensor PerToken(const Tensor& like, DType acc) {
-  return Tensor::Empty(like.device(), {like.dim(0)}, acc, MemoryKind::kActivations,
-                       "cross_entropy");
-}
+struct PerToken {
+  PerToken(const Tensor& x, DType acc)
+      : losses(Tensor::Empty(x.device(), {x.dim(0)}, acc, MemoryKind::kActivations,
+                             "cross_entropy")),
+        norms(Tensor::Empty(x.device(), {x.dim(0), 2}, acc, MemoryKind::kActivations,
+                            "cross_entropy")) {}
+  Tensor losses, norms;
+};
 
 }  // namespace
 
@@ -32,15 +36,15 @@ Tensor CrossEntropy(const Tensor& logits, const Tensor& labels) {
   CheckLabels(labels, logits.dim(0), "cross_entropy");
   const Tensor x = logits.Contiguous(), at = labels.Contiguous();
   const DType acc = AccumulationType(x.dtype());
-  const Tensor losses = PerToken(x, acc), lse = PerToken(x, acc);
+  const PerToken rows(x, acc);
   Launch(x.device(), &KernelTable::CrossEntropy,
-         CrossEntropyArgs{x.view(), at.view(), losses.view(), lse.view()});
-  return Record("cross_entropy", {logits}, Sum(losses),
-                [=](absl::Span<const Tensor> grads) -> Grads {
+         CrossEntropyArgs{x.view(), at.view(), rows.losses.view(), rows.norms.view()});
+  return Record("cross_entropy", {logits}, Sum(rows.losses),
+                [x, at, norms = rows.norms](absl::Span<const Tensor> grads) -> Grads {
                   const Tensor dx = Tensor::Empty(x.device(), x.shape(), x.dtype(),
                                                   MemoryKind::kActivations, "cross_entropy dx");
                   Launch(x.device(), &KernelTable::CrossEntropyBackward,
-                         CrossEntropyBackwardArgs{x.view(), at.view(), lse.view(),
+                         CrossEntropyBackwardArgs{x.view(), at.view(), norms.view(),
                                                   grads[0].view(), dx.view()});
                   return {dx};
                 });
@@ -95,7 +99,7 @@ Tensor LinearCrossEntropy(const Tensor& x, const Tensor& weight, const Tensor& l
 
   const int64_t chunk =
       std::min(n, chunk_tokens > 0 ? chunk_tokens : ChunkTokens(vocabulary, acc));
-  const Tensor losses = PerToken(x, acc), lse = PerToken(x, acc);
+  const PerToken rows(x, acc);
   Tensor dx, dw;
   if (wants_dx) dx = empty(x.shape(), dtype, MemoryKind::kActivations);
   if (wants_dw) dw = empty(w.shape(), acc, MemoryKind::kGradients);
@@ -110,14 +114,14 @@ Tensor LinearCrossEntropy(const Tensor& x, const Tensor& weight, const Tensor& l
       const int64_t size = std::min(chunk, n - begin);
       const Tensor x_chunk = Rows(x_data, begin, size), labels_chunk = at.View1D(begin, size);
       const Tensor logits = Rows(logits_memory, 0, size), dlogits = Rows(dlogits_memory, 0, size);
-      const Tensor lse_chunk = lse.View1D(begin, size);
+      const Tensor norms = Rows(rows.norms, begin, size);
       Multiply(x_chunk, Transposed(w), logits, 0);
       Launch(device, &KernelTable::CrossEntropy,
              CrossEntropyArgs{logits.view(), labels_chunk.view(),
-                              losses.View1D(begin, size).view(), lse_chunk.view()});
+                              rows.losses.View1D(begin, size).view(), norms.view()});
       if (!wants_dx && !wants_dw) continue;
       Launch(device, &KernelTable::CrossEntropyBackward,
-             CrossEntropyBackwardArgs{logits.view(), labels_chunk.view(), lse_chunk.view(), View(),
+             CrossEntropyBackwardArgs{logits.view(), labels_chunk.view(), norms.view(), View(),
                                       dlogits.view()});
       if (wants_dx) Multiply(dlogits, w, Rows(dx, begin, size), 0);
       if (wants_dw) Multiply(Transposed(dlogits), x_chunk, dw, begin == 0 ? 0 : 1);
@@ -139,7 +143,7 @@ Tensor LinearCrossEntropy(const Tensor& x, const Tensor& weight, const Tensor& l
       if (slot.buffer.defined()) Scale(dw, grads[0], slot.buffer, !slot.fresh);
     };
   }
-  return Record("linear_cross_entropy", {x, weight}, Sum(losses), backward, std::move(weights));
+  return Record("linear_cross_entropy", {x, weight}, Sum(rows.losses), backward, std::move(weights));
 }
 
 }  // namespace trireme

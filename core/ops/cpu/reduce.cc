@@ -10,7 +10,9 @@
 namespace trireme {
 namespace {
 
-constexpr int64_t kElementChunk = 16384;
+constexpr int64_t kElementGrain = 16384;
+// Elements whose sum is one partial sum: short enough that f32 rounding does not add up.
+constexpr int64_t kElementChunk = 4096;
 
 // y[o] of a dense x [outer, n]: chunks of each row in parallel, then their sums in order.
 template <typename T, typename Y, typename A>
@@ -21,7 +23,7 @@ void RowSums(CpuDevice& cpu, const T* x, Y* y, int64_t outer, int64_t n, A scale
       Storage::Allocate(cpu, outer * chunks * sizeof(A), MemoryKind::kWorkspace, "row sums");
   A* partial = static_cast<A*>(partial_sums->data());
   const int64_t grain =
-      std::max<int64_t>(1, kElementChunk / std::max<int64_t>(1, std::min(n, kElementChunk)));
+      std::max<int64_t>(1, kElementGrain / std::max<int64_t>(1, std::min(n, kElementChunk)));
   cpu.ParallelFor(outer * chunks, grain, [&](int64_t begin, int64_t end) {
     for (int64_t t = begin; t < end; ++t) {
       const int64_t first = t % chunks * kElementChunk;
@@ -84,7 +86,7 @@ void MaxCpu(Device& device, const MaxArgs& args) {
   const int64_t outer = args.x.sizes[0], n = args.x.sizes[1], inner = args.x.sizes[2];
   DispatchFloating(args.x.dtype, "max", [&](auto tag) {
     using T = typename decltype(tag)::type;
-    const int64_t grain = std::max<int64_t>(1, kElementChunk / std::max<int64_t>(1, n));
+    const int64_t grain = std::max<int64_t>(1, kElementGrain / std::max<int64_t>(1, n));
     AsCpu(device).ParallelFor(outer * inner, grain, [&](int64_t begin, int64_t end) {
       for (int64_t t = begin; t < end; ++t) {
         const T* x = args.x.as<T>() + t / inner * n * inner + t % inner;

@@ -28,13 +28,10 @@ AccOf<T> MaxRow(const T* x, int64_t n) {
       [](A a, A b) { return a > b ? a : b; });
 }
 
-// log sum_i e^x[i]
+// sum_i e^(x[i] - max)
 template <typename T>
-AccOf<T> LogSumExp(const T* x, int64_t n) {
-  using A = AccOf<T>;
-  const A max = MaxRow(x, n);
-  if (std::isinf(max)) return max;  // All of them -infinity, or one +infinity.
-  return max + std::log(SumRow<A>(n, [x, max](int64_t i) { return Exp(Load(x + i) - max); }));
+AccOf<T> SumExp(const T* x, int64_t n, AccOf<T> max) {
+  return SumRow<AccOf<T>>(n, [x, max](int64_t i) { return Exp(Load(x + i) - max); });
 }
 
 }  // namespace
@@ -48,11 +45,13 @@ void SoftmaxCpu(Device& device, const SoftmaxArgs& args) {
       for (int64_t r = begin; r < end; ++r) {
         const T* x = args.x.as<T>() + r * c;
         T* y = args.y.as<T>() + r * c;
-        const A lse = LogSumExp(x, c);
+        const A max = MaxRow(x, c), sum = SumExp(x, c, max);
         if (args.log) {
-          SimdLoop(c, [=](int64_t i) { Store(y + i, Load(x + i) - lse); });
+          const A log_sum = std::log(sum);
+          SimdLoop(c, [=](int64_t i) { Store(y + i, Load(x + i) - max - log_sum); });
         } else {
-          SimdLoop(c, [=](int64_t i) { Store(y + i, Exp(Load(x + i) - lse)); });
+          const A scale = 1 / sum;
+          SimdLoop(c, [=](int64_t i) { Store(y + i, Exp(Load(x + i) - max) * scale); });
         }
       }
     });
@@ -101,9 +100,10 @@ void CrossEntropyCpu(Device& device, const CrossEntropyArgs& args) {
           loss = 0;
           continue;
         }
-        const A lse = LogSumExp(logits, c);
-        args.lse.as<A>()[r] = lse;
-        loss = lse - Load(logits + labels[r]);
+        A* norm = args.norms.as<A>() + 2 * r;
+        norm[0] = MaxRow(logits, c);
+        norm[1] = std::log(SumExp(logits, c, norm[0]));
+        loss = norm[1] - (Load(logits + labels[r]) - norm[0]);
       }
     });
   });
@@ -125,9 +125,10 @@ void CrossEntropyBackwardCpu(Device& device, const CrossEntropyBackwardArgs& arg
             for (int64_t i = 0; i < c; ++i) Store(dx + i, A(0));
             continue;
           }
-          const A lse = args.lse.as<A>()[r];
-          const A at_label = seed * (Exp(Load(x + labels[r]) - lse) - 1);
-          SimdLoop(c, [=](int64_t i) { Store(dx + i, seed * Exp(Load(x + i) - lse)); });
+          const A max = args.norms.as<A>()[2 * r], log_sum = args.norms.as<A>()[2 * r + 1];
+          const A at_label = seed * (Exp(Load(x + labels[r]) - max - log_sum) - 1);
+          const A scale = seed * Exp(-log_sum);
+          SimdLoop(c, [=](int64_t i) { Store(dx + i, scale * Exp(Load(x + i) - max)); });
           Store(dx + labels[r], at_label);
         }
       });
