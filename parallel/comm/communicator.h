@@ -48,8 +48,9 @@ struct Call {
   absl::Span<const int64_t> counts = {};
 };
 
-// A call under way. It keeps its tensors until it is joined. The destructor does not wait: an unjoined call
-// runs on, and keeps its tensors until it is done.
+// A call under way. It keeps its tensors until it is joined. Destroying it unjoined gives the call up, with
+// all later ones of the communicator (CANCELLED), and lets its tensors go: for a rank that fails elsewhere.
+// That waits for no peer.
 class Work {
  public:
   virtual ~Work() = default;

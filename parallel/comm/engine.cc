@@ -23,6 +23,13 @@ struct Frame {
 };
 constexpr int64_t kFrameBytes = sizeof(Frame) + kInlineBytes;
 
+// How long a call that met another one goes on with the peers that agree, so that they report it as well
+// and nothing of theirs is left half-way.
+constexpr absl::Duration kMismatchGrace = absl::Seconds(1);
+
+// How long a call that failed waits for pieces of its tensors that the transport cannot take back.
+constexpr absl::Duration kReleaseGrace = absl::Milliseconds(500);
+
 // "[all_reduce #41 gradients, replica rank 2/4]"
 std::string Name(const Operation& op) {
   const Group& group = *op.group;
@@ -75,13 +82,8 @@ Engine::~Engine() {
   wake_.notify_all();
   if (thread_.joinable()) thread_.join();
   transport_->SetWaker(nullptr);
-  for (const auto& op : submitted_) Finish(op, absl::CancelledError("the world was left"));
-  for (auto& [key, lane] : lanes_) {
-    for (const auto& op : lane) {
-      Finish(op, absl::CancelledError(absl::StrCat(Name(*op), " the world was left")));
-    }
-  }
-  // What a transport cannot take back may be read or written at any later time: never freed.
+  CHECK(lanes_.empty() && submitted_.empty()) << "a call outlives its world";
+  // What the transport may still read or write is never freed.
   if (!abandoned_.empty()) new auto(std::move(abandoned_));
 }
 
@@ -91,8 +93,7 @@ void Engine::Submit(const std::shared_ptr<Operation>& op) {
       op->group->world_ranks.size() == 1 && op->peer < 0 && transport_->aborted().ok();
   {
     std::lock_guard<std::mutex> lock(mutex_);
-    const Direction direction = op->verb == Verb::kRecv ? Direction::kRecv : Direction::kSend;
-    op->number = ++op->group->num_calls[{op->peer, direction}];
+    op->number = ++op->group->num_calls[LaneOf(*op)];
     op->ticket = journal_.Add({.verb = op->verb,
                                .purpose = op->purpose,
                                .axis = op->group->axis,
@@ -144,6 +145,21 @@ Status Engine::Wait(const Operation& op) {
   }
 }
 
+void Engine::Drop(const std::shared_ptr<Operation>& op) {
+  std::lock_guard<std::mutex> progress_lock(progress_mutex_);
+  {
+    std::lock_guard<std::mutex> lock(mutex_);
+    if (op->done) return;
+  }
+  TakeSubmitted();
+  const auto it = lanes_.find(LaneOf(*op));
+  CHECK(it != lanes_.end());
+  Lane& lane = it->second;
+  lane.erase(std::find(lane.begin(), lane.end(), op));
+  if (lane.empty()) lanes_.erase(it);
+  Finish(op, absl::CancelledError(absl::StrCat(Name(*op), " was given up by this rank")));
+}
+
 void Engine::Abort(const Status& status) { transport_->Abort(status); }
 
 int64_t Engine::NextContext() const {
@@ -154,7 +170,7 @@ int64_t Engine::NextContext() const {
 Status Engine::ReserveContexts(int64_t first, int64_t count) {
   std::lock_guard<std::mutex> lock(mutex_);
   next_context_ = std::max(next_context_, first + count);
-  if (next_context_ > transport_->max_tag() / 2) {
+  if (next_context_ > transport_->max_tag() / 4) {
     return absl::ResourceExhaustedError(
         absl::StrCat("too many communicators: ", next_context_, " with tags up to ",
                      transport_->max_tag()));
@@ -193,17 +209,21 @@ void Engine::Run() {
   }
 }
 
-bool Engine::Poll() {
+bool Engine::TakeSubmitted() {
   std::vector<std::shared_ptr<Operation>> submitted;
   {
     std::lock_guard<std::mutex> lock(mutex_);
     submitted.swap(submitted_);
   }
-  bool moved = !submitted.empty();
   for (auto& op : submitted) {
-    const Direction direction = op->verb == Verb::kRecv ? Direction::kRecv : Direction::kSend;
-    lanes_[{op->group->context, op->peer, direction}].push_back(std::move(op));
+    const LaneKey key = LaneOf(*op);
+    lanes_[key].push_back(std::move(op));
   }
+  return !submitted.empty();
+}
+
+bool Engine::Poll() {
+  bool moved = TakeSubmitted();
   const Status aborted = transport_->aborted();
   next_deadline_ = absl::InfiniteFuture();
   for (auto it = lanes_.begin(); it != lanes_.end();) {
@@ -218,7 +238,7 @@ bool Engine::Poll() {
       bool finished = false;
       if (status.ok()) status = Advance(op, finished, moved);
       if (status.ok() && !finished) {
-        next_deadline_ = std::min(next_deadline_, op.last_progress + options_.deadline);
+        next_deadline_ = std::min(next_deadline_, DeadlineOf(op));
         break;
       }
       Finish(lane.front(), status);
@@ -247,6 +267,12 @@ Status Engine::Advance(Operation& op, bool& finished, bool& moved) {
                                     [](const Flow& flow) { return flow.transfers.empty(); }),
                      op.flows.end());
     }
+    if (!op.mismatch.ok() && std::none_of(op.flows.begin(), op.flows.end(), [&](const Flow& flow) {
+          return !op.refused.contains(flow.message->peer) ||
+                 (flow.step == Flow::kFrame && flow.message->direction == Direction::kSend);
+        })) {
+      return op.mismatch;
+    }
     if (!op.flows.empty()) return Overdue(op);
     const Phase& phase = op.schedule[op.phase];
     if (phase.then) phase.then();
@@ -258,8 +284,12 @@ Status Engine::Advance(Operation& op, bool& finished, bool& moved) {
   }
 }
 
-int64_t Engine::Tag(const Operation& op) const {
-  return 2 * op.group->context + (op.peer < 0 ? 0 : 1);
+LaneKey Engine::LaneOf(const Operation& op) {
+  return {op.group->context, op.peer, op.verb == Verb::kRecv ? Direction::kRecv : Direction::kSend};
+}
+
+int64_t Engine::Tag(const Operation& op, bool consent) {
+  return 4 * op.group->context + (consent ? 2 : 0) + (op.peer < 0 ? 0 : 1);
 }
 
 Status Engine::StartPhase(Operation& op) {
@@ -269,35 +299,38 @@ Status Engine::StartPhase(Operation& op) {
   for (const Message& message : phase.messages) {
     Flow& flow = op.flows.emplace_back();
     flow.message = &message;
-    const int peer = op.group->world_ranks[message.peer];
-    const bool sends = message.direction == Direction::kSend;
-    if (sends) journal_.CountBytes(op.ticket, op.group->axis, op.purpose, message.bytes);
-    if (message.framed) {
-      flow.frame = std::make_unique<char[]>(kFrameBytes);
-      if (!sends) {
-        flow.frame_pending = true;
-        ASSIGN_OR_RETURN(flow.transfers.emplace_back(),
-                         transport_->Recv(peer, Tag(op), flow.frame.get(), kFrameBytes));
-        continue;
-      }
-      Frame frame = {op.signature, op.number, message.bytes, {}};
-      op.text.copy(frame.text, sizeof(frame.text) - 1);
-      std::memcpy(flow.frame.get(), &frame, sizeof(frame));
-      const int64_t inlined = message.bytes <= kInlineBytes ? message.bytes : 0;
-      if (inlined > 0) std::memcpy(flow.frame.get() + sizeof(frame), message.data, inlined);
-      ASSIGN_OR_RETURN(
-          flow.transfers.emplace_back(),
-          transport_->Send(peer, Tag(op), flow.frame.get(), sizeof(frame) + inlined));
-      if (message.bytes <= kInlineBytes) continue;
+    if (message.direction == Direction::kSend) {
+      journal_.CountBytes(op.ticket, op.group->axis, op.purpose, message.bytes);
     }
-    RETURN_IF_ERROR(PostPieces(op, flow));
+    RETURN_IF_ERROR(message.framed ? PostFrame(op, flow) : PostPieces(op, flow));
   }
+  return absl::OkStatus();
+}
+
+Status Engine::PostFrame(const Operation& op, Flow& flow) {
+  const Message& message = *flow.message;
+  const int peer = op.group->world_ranks[message.peer];
+  flow.step = Flow::kFrame;
+  flow.frame = std::make_unique<char[]>(kFrameBytes);
+  if (message.direction == Direction::kRecv) {
+    ASSIGN_OR_RETURN(flow.transfers.emplace_back(),
+                     transport_->Recv(peer, Tag(op), flow.frame.get(), kFrameBytes));
+    return absl::OkStatus();
+  }
+  Frame frame = {op.signature, op.number, message.bytes, {}};
+  op.text.copy(frame.text, sizeof(frame.text) - 1);
+  std::memcpy(flow.frame.get(), &frame, sizeof(frame));
+  const int64_t inlined = message.bytes <= kInlineBytes ? message.bytes : 0;
+  if (inlined > 0) std::memcpy(flow.frame.get() + sizeof(frame), message.data, inlined);
+  ASSIGN_OR_RETURN(flow.transfers.emplace_back(),
+                   transport_->Send(peer, Tag(op), flow.frame.get(), sizeof(frame) + inlined));
   return absl::OkStatus();
 }
 
 Status Engine::PostPieces(const Operation& op, Flow& flow) {
   const Message& message = *flow.message;
   const int peer = op.group->world_ranks[message.peer];
+  flow.step = Flow::kPieces;
   for (int64_t begin = 0; begin < message.bytes; begin += options_.chunk_bytes) {
     const int64_t bytes = std::min(options_.chunk_bytes, message.bytes - begin);
     char* data = message.data + begin;
@@ -322,30 +355,59 @@ Status Engine::AdvanceFlow(Operation& op, Flow& flow, bool& moved) {
     }
     moved = true;
     flow.transfers.erase(flow.transfers.begin() + i);
-    if (flow.frame_pending) RETURN_IF_ERROR(TakeFrame(op, flow));
+    if (flow.transfers.empty()) RETURN_IF_ERROR(NextStep(op, flow));
   }
   return absl::OkStatus();
 }
 
-Status Engine::TakeFrame(Operation& op, Flow& flow) {
-  flow.frame_pending = false;
+Status Engine::NextStep(Operation& op, Flow& flow) {
+  const bool sends = flow.message->direction == Direction::kSend;
+  const int peer = op.group->world_ranks[flow.message->peer];
+  if (flow.step == Flow::kFrame && !sends && !TakeFrame(op, flow)) return absl::OkStatus();
+  if (flow.step == Flow::kPieces || flow.message->bytes <= kInlineBytes) return absl::OkStatus();
+  if (flow.step == Flow::kFrame && sends) {
+    flow.step = Flow::kConsent;
+    ASSIGN_OR_RETURN(flow.transfers.emplace_back(),
+                     transport_->Recv(peer, Tag(op, /*consent=*/true), nullptr, 0));
+    return absl::OkStatus();
+  }
+  if (!sends) {
+    ASSIGN_OR_RETURN(flow.transfers.emplace_back(),
+                     transport_->Send(peer, Tag(op, /*consent=*/true), nullptr, 0));
+  }
+  return PostPieces(op, flow);
+}
+
+bool Engine::TakeFrame(Operation& op, const Flow& flow) {
   Frame frame;
   std::memcpy(&frame, flow.frame.get(), sizeof(frame));
   const Message& message = *flow.message;
-  if (frame.signature != op.signature || frame.number != op.number || frame.bytes != message.bytes) {
-    frame.text[sizeof(frame.text) - 1] = '\0';
-    return absl::InvalidArgumentError(absl::StrCat(
-        Name(op), " ", PeerName(*op.group, message.peer), " called '", frame.text, "' as #",
-        frame.number, ", sending ", frame.bytes, " bytes, where this rank called '", op.text, "' as #",
-        op.number, ", expecting ", message.bytes, " bytes"));
+  if (frame.signature == op.signature && frame.number == op.number && frame.bytes == message.bytes) {
+    if (message.bytes > 0 && message.bytes <= kInlineBytes) {
+      std::memcpy(message.data, flow.frame.get() + sizeof(frame), message.bytes);
+    }
+    return true;
   }
-  if (message.bytes > kInlineBytes) return PostPieces(op, flow);
-  if (message.bytes > 0) std::memcpy(message.data, flow.frame.get() + sizeof(frame), message.bytes);
-  return absl::OkStatus();
+  op.refused.insert(message.peer);
+  if (op.mismatch.ok()) {
+    frame.text[sizeof(frame.text) - 1] = '\0';
+    op.mismatch = absl::InvalidArgumentError(absl::StrCat(
+        Name(op), " ", PeerName(*op.group, message.peer), " called '", frame.text, "' as #", frame.number,
+        ", sending ", frame.bytes, " bytes, where this rank called '", op.text, "' as #", op.number,
+        ", expecting ", message.bytes, " bytes"));
+  }
+  return false;
+}
+
+absl::Time Engine::DeadlineOf(const Operation& op) const {
+  const absl::Duration limit =
+      op.mismatch.ok() ? options_.deadline : std::min(options_.deadline, kMismatchGrace);
+  return op.last_progress + limit;
 }
 
 Status Engine::Overdue(const Operation& op) const {
-  if (absl::Now() - op.last_progress < options_.deadline) return absl::OkStatus();
+  if (absl::Now() < DeadlineOf(op)) return absl::OkStatus();
+  if (!op.mismatch.ok()) return op.mismatch;
   std::set<int> missing;
   for (const Flow& flow : op.flows) missing.insert(flow.message->peer);
   return absl::DeadlineExceededError(absl::StrCat(
@@ -356,11 +418,7 @@ Status Engine::Overdue(const Operation& op) const {
 }
 
 void Engine::Finish(const std::shared_ptr<Operation>& op, const Status& status) {
-  bool released = true;
-  for (Flow& flow : op->flows) {
-    for (const auto& transfer : flow.transfers) released &= transfer->Cancel();
-  }
-  if (released) {
+  if (Release(*op)) {
     op->flows.clear();
     op->schedule.clear();
     op->tensors.clear();
@@ -375,6 +433,25 @@ void Engine::Finish(const std::shared_ptr<Operation>& op, const Status& status) 
     if (!status.ok() && op->group->failed.ok()) op->group->failed = status;
   }
   done_.notify_all();
+}
+
+bool Engine::Release(Operation& op) {
+  // Pieces already moving between this rank and a live peer need a moment.
+  const absl::Time give_up = absl::Now() + kReleaseGrace;
+  while (true) {
+    bool frames_free = true, pieces_free = true;
+    for (const Flow& flow : op.flows) {
+      for (const auto& transfer : flow.transfers) {
+        (flow.step == Flow::kPieces ? pieces_free : frames_free) &= transfer->Cancel();
+      }
+    }
+    if (pieces_free || absl::Now() > give_up) {
+      // Frames are the engine's own memory; the tensors need not stay for them.
+      if (pieces_free) op.tensors.clear();
+      return frames_free && pieces_free;
+    }
+    std::this_thread::yield();
+  }
 }
 
 void Engine::Notify() {

@@ -14,6 +14,7 @@
 #include <map>
 #include <memory>
 #include <mutex>
+#include <set>
 #include <string>
 #include <thread>
 #include <tuple>
@@ -30,6 +31,9 @@
 
 namespace trireme {
 
+// Context, peer (-1: the collectives), direction.
+using LaneKey = std::tuple<int64_t, int, Direction>;
+
 // What a communicator is to the engine.
 struct Group {
   std::string axis;
@@ -38,15 +42,17 @@ struct Group {
   int64_t context = 0;  // Unlike that of any other group with a rank in common.
 
   // Guarded by the engine's mutex.
-  Status failed;                                            // Why later calls fail.
-  std::map<std::pair<int, Direction>, int64_t> num_calls;  // By lane.
+  Status failed;  // Why later calls fail.
+  std::map<LaneKey, int64_t> num_calls;
 };
 
-// One message of a phase under way.
+// One message of a phase under way. A framed one that does not fit into its frame waits for the receiver's
+// consent, an empty message back, before its pieces go: of a call that a peer does not make, or makes
+// otherwise, the transport never holds more than frames, which are the engine's own memory.
 struct Flow {
   const Message* message;
+  enum { kFrame, kConsent, kPieces } step = kPieces;
   std::unique_ptr<char[]> frame;
-  bool frame_pending = false;  // The frame to receive was not looked at yet.
   std::vector<std::unique_ptr<Transfer>> transfers;
 };
 
@@ -67,6 +73,8 @@ struct Operation {
   bool running = false;
   std::vector<Flow> flows;
   absl::Time last_progress;
+  Status mismatch;        // A peer made another call. Kept until all peers saw this one.
+  std::set<int> refused;  // Such peers.
   bool done = false;  // With status, guarded by the engine's mutex.
   Status status;
 };
@@ -74,7 +82,7 @@ struct Operation {
 class Engine {
  public:
   Engine(std::unique_ptr<Transport> transport, const CommOptions& options);
-  // Does not wait for peers: what is under way fails with CANCELLED.
+  // Every operation was waited for or dropped.
   ~Engine();
   Engine(const Engine&) = delete;
   Engine& operator=(const Engine&) = delete;
@@ -85,6 +93,8 @@ class Engine {
 
   void Submit(const std::shared_ptr<Operation>& op);
   Status Wait(const Operation& op);
+  // Gives the operation up if it is not done: fails it with CANCELLED.
+  void Drop(const std::shared_ptr<Operation>& op);
   void Abort(const Status& status);
 
   // Contexts for `count` groups, none below `least`; the first of them.
@@ -92,21 +102,29 @@ class Engine {
   Status ReserveContexts(int64_t first, int64_t count);
 
  private:
-  using LaneKey = std::tuple<int64_t, int, Direction>;
   using Lane = std::deque<std::shared_ptr<Operation>>;
 
   void Run();  // The thread.
   // Moves all that can move. Returns whether anything did.
   bool Poll();
+  bool TakeSubmitted();
   Status Advance(Operation& op, bool& finished, bool& moved);
   Status StartPhase(Operation& op);
+  Status PostFrame(const Operation& op, Flow& flow);
   Status PostPieces(const Operation& op, Flow& flow);
   Status AdvanceFlow(Operation& op, Flow& flow, bool& moved);
-  Status TakeFrame(Operation& op, Flow& flow);
+  // What follows when the transfers of a flow's step are done.
+  Status NextStep(Operation& op, Flow& flow);
+  bool TakeFrame(Operation& op, const Flow& flow);  // False: it describes another call.
+  absl::Time DeadlineOf(const Operation& op) const;
   Status Overdue(const Operation& op) const;
   void Finish(const std::shared_ptr<Operation>& op, const Status& status);
   void Notify();
-  int64_t Tag(const Operation& op) const;
+  // Whether nothing of the operation is in the transport's hands any more. Its tensors are let go as soon
+  // as their memory is free.
+  bool Release(Operation& op);
+  static LaneKey LaneOf(const Operation& op);
+  static int64_t Tag(const Operation& op, bool consent = false);
 
   const std::unique_ptr<Transport> transport_;
   const CommOptions options_;
@@ -115,7 +133,7 @@ class Engine {
   std::mutex progress_mutex_;  // Held while polling; guards the transport and what follows.
   std::map<LaneKey, Lane> lanes_;
   absl::Time next_deadline_ = absl::InfiniteFuture();
-  std::vector<std::shared_ptr<Operation>> abandoned_;  // The transport may still use their memory.
+  std::vector<std::shared_ptr<Operation>> abandoned_;  // The transport may still use their frames.
 
   mutable std::mutex mutex_;  // Never held while polling.
   std::condition_variable wake_;

@@ -17,6 +17,7 @@ class HostWork : public Work {
  public:
   HostWork(std::shared_ptr<Engine> engine, std::shared_ptr<Operation> op, std::vector<Tensor> tensors)
       : engine_(std::move(engine)), op_(std::move(op)), tensors_(std::move(tensors)) {}
+  ~HostWork() override { engine_->Drop(op_); }
 
   Status Wait() override {
     const Status status = engine_->Wait(*op_);
