@@ -110,7 +110,11 @@ StatusOr<std::vector<std::string>> ExpandFileList(absl::string_view list) {
   std::vector<std::string> files;
   for (absl::string_view item : absl::StrSplit(list, ',', absl::SkipWhitespace())) {
     const std::string pattern(absl::StripAsciiWhitespace(item));
-    glob_t matches;
+    if (PathExists(pattern)) {  // A name may hold characters that mean something in patterns.
+      files.push_back(pattern);
+      continue;
+    }
+    glob_t matches = {};
     const int result = glob(pattern.c_str(), GLOB_ERR, nullptr, &matches);
     files.insert(files.end(), matches.gl_pathv, matches.gl_pathv + matches.gl_pathc);
     globfree(&matches);

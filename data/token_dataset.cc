@@ -1,6 +1,7 @@
 #include "data/token_dataset.h"
 
 #include <algorithm>
+#include <limits>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -73,6 +74,7 @@ Status TokenDataset::Append(Split split, const SampleRef& ref, HostBatch* batch)
   const int64_t begin = ref.index * sequence_length_;
   const int64_t length = std::min(sequence_length_, documents.num_tokens() - 1 - begin);
   const int64_t packed_begin = batch->tokens.size();
+  CHECK_LE(packed_begin + length, std::numeric_limits<int32_t>::max()) << "tokens of one batch";
   batch->segments.push_back({ref.sample, 0, length});
   // The last label has no input, so one token more is read and dropped again below.
   batch->tokens.resize(packed_begin + length + 1);

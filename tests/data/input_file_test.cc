@@ -104,6 +104,8 @@ TEST_F(InputFileTest, FileLists) {
               ElementsAre(directory_ / "a.txt", directory_ / "b.txt"));
   EXPECT_THAT(*ExpandFileList(absl::StrCat(directory_ / "c.dat", ", ", directory_ / "a*", ",")),
               ElementsAre(directory_ / "c.dat", directory_ / "a.txt"));
+  testing::WriteTestFile(directory_ / "d[1].txt", "x");
+  EXPECT_THAT(*ExpandFileList(directory_ / "d[1].txt"), ElementsAre(directory_ / "d[1].txt"));
   const Status none =
       ExpandFileList(absl::StrCat(directory_ / "a.txt", ",", directory_ / "*.no")).status();
   EXPECT_EQ(none.code(), absl::StatusCode::kNotFound);
