@@ -298,6 +298,25 @@ def idx_corpus():
     }
 
 
+def text_corpus():
+    text = "\nLark, n.\n   A frolic.\n\n# Larker, n.\r\n \t\r\n\tA catcher.\n\nend".encode()
+    packed = gzip.compress(text, mtime=0)
+    return {
+        "valid-empty": b"",
+        "valid-entries": text,
+        "valid-binary": bytes(range(256)),
+        "valid-blank": b"\n\r\n \t\n",
+        "valid-gzip": packed,
+        "valid-members": packed + gzip.compress(b"", mtime=0) + packed,
+        "bad-magic-only": packed[:2],
+        "bad-header": packed[:9],
+        "bad-truncated": packed[:-1],
+        "bad-checksum": packed[:-8] + bytes(4) + packed[-4:],
+        "bad-garbage": packed + b"x",
+        "bad-second-member": packed + packed[:-1],
+    }
+
+
 def config_corpus():
     return {
         "valid-empty": "# nothing\n",
@@ -331,4 +350,5 @@ if __name__ == "__main__":
     write("manifest", manifest_corpus())
     write("token_shard", token_shard_corpus())
     write("idx", idx_corpus())
+    write("text", text_corpus())
     write("config", config_corpus())
