@@ -7,9 +7,9 @@ text=/usr/share/dictd/gcide.dict.dz
 
 tests/run.sh build trireme
 
-mkdir -p runs
+mkdir -p runs/data
 echo "== the text: $text"
-build/trireme tokenize --output runs/gcide.tokens "$text"
+build/trireme tokenize --documents entry --output runs/data/gcide.tokens "$text"
 
 echo "== 4 ranks"
 # More ranks than cores are welcome here; as root, mpirun wants to be told twice.
