@@ -66,16 +66,26 @@ endfunction()
 # test is a ctest entry, as with trireme_test; and the whole program is run under mpiexec on each count of
 # RANKS, as <name>.mpi<N>.
 function(trireme_mpi_test name)
-  cmake_parse_arguments(ARG "" "TIMEOUT" "RANKS;SOURCES;DEPS" ${ARGN})
+  cmake_parse_arguments(ARG "THREADS;THREADS_QUICK" "TIMEOUT" "RANKS;SOURCES;DEPS" ${ARGN})
   if(NOT ARG_TIMEOUT)
     set(ARG_TIMEOUT 120)
   endif()
-  trireme_test(${name} SOURCES ${ARG_SOURCES} DEPS ${ARG_DEPS} ${ARG_UNPARSED_ARGUMENTS})
+  set(threads)
+  foreach(option THREADS THREADS_QUICK)
+    if(ARG_${option})
+      list(APPEND threads ${option})
+    endif()
+  endforeach()
+  trireme_test(${name} SOURCES ${ARG_SOURCES} DEPS ${ARG_DEPS} ${threads})
   target_link_libraries(${name} PRIVATE trireme_testing_ranks)
+  if(TRIREME_SANITIZE MATCHES "thread")
+    return()  # The MPI library is not instrumented.
+  endif()
   foreach(num_ranks ${ARG_RANKS})
     trireme_mpiexec_command(command ${num_ranks})
     add_test(NAME ${name}.mpi${num_ranks} COMMAND ${command} $<TARGET_FILE:${name}> --mpi)
     set_tests_properties(${name}.mpi${num_ranks} PROPERTIES
-      TIMEOUT ${ARG_TIMEOUT} LABELS mpi PROCESSORS ${num_ranks})
+      TIMEOUT ${ARG_TIMEOUT} LABELS mpi PROCESSORS ${num_ranks}
+      ENVIRONMENT ASAN_OPTIONS=detect_leaks=0)  # MPI keeps its own.
   endforeach()
 endfunction()

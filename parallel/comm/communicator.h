@@ -1,18 +1,19 @@
-// Communicator: what ranks say to each other. One interface; self, local (ranks are threads) and MPI share
-// one implementation of the algorithms over point-to-point messages, so they agree bit for bit: a reduction
-// is an exchange, then a sum in a given order (rank order by default) in f64 for f64, in f32 for the other
-// floating types, then a gather. It never depends on the order of arrival.
+// Communicator: what ranks say to each other. One interface; self, local (ranks are threads) and
+// MPI share one implementation of the algorithms over point-to-point messages, so they agree bit
+// for bit: a reduction is an exchange, then a sum in a given order (rank order by default) in f64
+// for f64, in f32 for the other floating types, then a gather. It never depends on the order of
+// arrival.
 //
-// Every verb is asynchronous and returns a Work. Collectives of one communicator run in the order of the
-// calls, and every rank of it must make the same calls; so do the sends to one peer, and the receives from
-// one peer. Otherwise nothing waits for anything: calls on different communicators, sends, receives and
-// collectives overlap freely. A send is done when its receive was posted.
+// Every verb is asynchronous and returns a Work. Collectives of one communicator run in the order
+// of the calls, and every rank of it must make the same calls; so do the sends to one peer, and the
+// receives from one peer. Otherwise nothing waits for anything: calls on different communicators,
+// sends, receives and collectives overlap freely. A send is done when its receive was posted.
 //
-// Counts are in elements, may differ between ranks and may be zero. Tensors are contiguous; their shapes do
-// not matter, only their sizes. A size or type that does not fit is the programmer's error (CHECK); a call
-// that differs from the peers' fails with INVALID_ARGUMENT naming both calls; a peer that does not come
-// within the deadline, with DEADLINE_EXCEEDED naming it. After a failure every later call on the same
-// communicator fails with the same status.
+// Counts are in elements, may differ between ranks and may be zero. Tensors are contiguous; their
+// shapes do not matter, only their sizes. A size or type that does not fit is the programmer's
+// error (CHECK); a call that differs from the peers' fails with INVALID_ARGUMENT naming both calls;
+// a peer that does not come within the deadline, with DEADLINE_EXCEEDED naming it. After a failure
+// every later call on the same communicator fails with the same status.
 #pragma once
 
 #include <cstdint>
@@ -48,9 +49,9 @@ struct Call {
   absl::Span<const int64_t> counts = {};
 };
 
-// A call under way. It keeps its tensors until it is joined. Destroying it unjoined gives the call up, with
-// all later ones of the communicator (CANCELLED), and lets its tensors go: for a rank that fails elsewhere.
-// That waits for no peer.
+// A call under way. It keeps its tensors until it is joined. Destroying it unjoined gives the call
+// up, with all later ones of the communicator (CANCELLED), and lets its tensors go: for a rank that
+// fails elsewhere. That waits for no peer.
 class Work {
  public:
   virtual ~Work() = default;
@@ -78,7 +79,8 @@ class Communicator {
 
   virtual int rank() const = 0;
   int size() const { return static_cast<int>(world_ranks().size()); }
-  // The axes it runs along, as errors and byte counts name it: "world", "replica", "shard+sequence".
+  // The axes it runs along, as errors and byte counts name it: "world", "replica",
+  // "shard+sequence".
   virtual const std::string& axis() const = 0;
   // The world's number of each rank.
   virtual absl::Span<const int> world_ranks() const = 0;
@@ -89,10 +91,11 @@ class Communicator {
   [[nodiscard]] virtual std::unique_ptr<Work> AllGather(const Tensor& input, const Tensor& output,
                                                         const Call& call) = 0;
   // `output` is this rank's part of the reduced inputs; it may be its own part of `input`.
-  [[nodiscard]] virtual std::unique_ptr<Work> ReduceScatter(const Tensor& input, const Tensor& output,
+  [[nodiscard]] virtual std::unique_ptr<Work> ReduceScatter(const Tensor& input,
+                                                            const Tensor& output,
                                                             const Call& call) = 0;
-  // Part r of `input` (send_counts[r] elements) goes to rank r; `output` is the parts received, in rank
-  // order. Empty counts: equal parts. The two do not overlap.
+  // Part r of `input` (send_counts[r] elements) goes to rank r; `output` is the parts received, in
+  // rank order. Empty counts: equal parts. The two do not overlap.
   [[nodiscard]] virtual std::unique_ptr<Work> AllToAll(const Tensor& input,
                                                        absl::Span<const int64_t> send_counts,
                                                        const Tensor& output,
@@ -106,13 +109,13 @@ class Communicator {
                                                    const Call& call) = 0;
   [[nodiscard]] virtual std::unique_ptr<Work> Barrier(const Call& call) = 0;
 
-  // A communicator of the ranks that gave the same color, ordered by key, then by rank; nullptr for a
-  // negative color. A collective; waits for all ranks.
+  // A communicator of the ranks that gave the same color, ordered by key, then by rank; nullptr for
+  // a negative color. A collective; waits for all ranks.
   virtual StatusOr<std::unique_ptr<Communicator>> Split(int64_t color, int64_t key,
                                                         absl::string_view axis) = 0;
 
-  // Ends the world: every call of every rank, now and later, fails with ABORTED and `status`. Under MPI it
-  // ends the processes, and does not return. For the borders that catch Failure.
+  // Ends the world: every call of every rank, now and later, fails with ABORTED and `status`. Under
+  // MPI it ends the processes, and does not return. For the borders that catch Failure.
   virtual void Abort(const Status& status) = 0;
 
   // Of all communicators of this rank that come from the same world.

@@ -14,7 +14,8 @@
 namespace trireme {
 namespace {
 
-// In front of the first message between two ranks. Both run the same program on the same kind of machine.
+// In front of the first message between two ranks. Both run the same program on the same kind of
+// machine.
 struct Frame {
   uint64_t signature;
   int64_t number;
@@ -23,8 +24,8 @@ struct Frame {
 };
 constexpr int64_t kFrameBytes = sizeof(Frame) + kInlineBytes;
 
-// How long a call that met another one goes on with the peers that agree, so that they report it as well
-// and nothing of theirs is left half-way.
+// How long a call that met another one goes on with the peers that agree, so that they report it as
+// well and nothing of theirs is left half-way.
 constexpr absl::Duration kMismatchGrace = absl::Seconds(1);
 
 // How long a call that failed waits for pieces of its tensors that the transport cannot take back.
@@ -36,8 +37,8 @@ std::string Name(const Operation& op) {
   std::string peer;
   if (op.verb == Verb::kSend) peer = absl::StrCat(" to ", op.peer);
   if (op.verb == Verb::kRecv) peer = absl::StrCat(" from ", op.peer);
-  return absl::StrCat("[", VerbName(op.verb), " #", op.number, " ", op.purpose, peer, ", ", group.axis,
-                      " rank ", group.rank, "/", group.world_ranks.size(), "]");
+  return absl::StrCat("[", VerbName(op.verb), " #", op.number, " ", op.purpose, peer, ", ",
+                      group.axis, " rank ", group.rank, "/", group.world_ranks.size(), "]");
 }
 
 // "rank 3", or "rank 3 (world rank 7)" where these differ.
@@ -47,8 +48,8 @@ std::string PeerName(const Group& group, int peer) {
   return absl::StrCat("rank ", peer, " (world rank ", world_rank, ")");
 }
 
-// How long to sleep between polls: nothing at first, then an eighth of the time waited so far, so that the
-// delay stays in proportion.
+// How long to sleep between polls: nothing at first, then an eighth of the time waited so far, so
+// that the delay stays in proportion.
 class Backoff {
  public:
   absl::Duration Next() {
@@ -67,7 +68,9 @@ class Backoff {
 }  // namespace
 
 Engine::Engine(std::unique_ptr<Transport> transport, const CommOptions& options)
-    : transport_(std::move(transport)), options_(options), journal_(options.journal_size),
+    : transport_(std::move(transport)),
+      options_(options),
+      journal_(options.journal_size),
       threaded_(options.progress_thread && transport_->any_thread()) {
   CHECK(options.chunk_bytes > 0 && options.chunk_bytes < int64_t{1} << 31);
   CHECK_GT(options.block_bytes, 0);
@@ -171,9 +174,8 @@ Status Engine::ReserveContexts(int64_t first, int64_t count) {
   std::lock_guard<std::mutex> lock(mutex_);
   next_context_ = std::max(next_context_, first + count);
   if (next_context_ > transport_->max_tag() / 4) {
-    return absl::ResourceExhaustedError(
-        absl::StrCat("too many communicators: ", next_context_, " with tags up to ",
-                     transport_->max_tag()));
+    return absl::ResourceExhaustedError(absl::StrCat("too many communicators: ", next_context_,
+                                                     " with tags up to ", transport_->max_tag()));
   }
   return absl::OkStatus();
 }
@@ -346,8 +348,8 @@ Status Engine::AdvanceFlow(Operation& op, Flow& flow, bool& moved) {
   for (size_t i = 0; i < flow.transfers.size();) {
     StatusOr<bool> done = flow.transfers[i]->Test();
     if (!done.ok()) {
-      return Annotate(done.status(), absl::StrCat(Name(op), " with ",
-                                                  PeerName(*op.group, flow.message->peer)));
+      return Annotate(done.status(),
+                      absl::StrCat(Name(op), " with ", PeerName(*op.group, flow.message->peer)));
     }
     if (!*done) {
       ++i;
@@ -382,7 +384,8 @@ bool Engine::TakeFrame(Operation& op, const Flow& flow) {
   Frame frame;
   std::memcpy(&frame, flow.frame.get(), sizeof(frame));
   const Message& message = *flow.message;
-  if (frame.signature == op.signature && frame.number == op.number && frame.bytes == message.bytes) {
+  if (frame.signature == op.signature && frame.number == op.number &&
+      frame.bytes == message.bytes) {
     if (message.bytes > 0 && message.bytes <= kInlineBytes) {
       std::memcpy(message.data, flow.frame.get() + sizeof(frame), message.bytes);
     }
@@ -392,9 +395,9 @@ bool Engine::TakeFrame(Operation& op, const Flow& flow) {
   if (op.mismatch.ok()) {
     frame.text[sizeof(frame.text) - 1] = '\0';
     op.mismatch = absl::InvalidArgumentError(absl::StrCat(
-        Name(op), " ", PeerName(*op.group, message.peer), " called '", frame.text, "' as #", frame.number,
-        ", sending ", frame.bytes, " bytes, where this rank called '", op.text, "' as #", op.number,
-        ", expecting ", message.bytes, " bytes"));
+        Name(op), " ", PeerName(*op.group, message.peer), " called '", frame.text, "' as #",
+        frame.number, ", sending ", frame.bytes, " bytes, where this rank called '", op.text,
+        "' as #", op.number, ", expecting ", message.bytes, " bytes"));
   }
   return false;
 }
@@ -410,11 +413,11 @@ Status Engine::Overdue(const Operation& op) const {
   if (!op.mismatch.ok()) return op.mismatch;
   std::set<int> missing;
   for (const Flow& flow : op.flows) missing.insert(flow.message->peer);
-  return absl::DeadlineExceededError(absl::StrCat(
-      Name(op), " waited ", absl::FormatDuration(options_.deadline), " for ",
-      absl::StrJoin(missing, ", ", [&](std::string* out, int peer) {
-        absl::StrAppend(out, PeerName(*op.group, peer));
-      })));
+  return absl::DeadlineExceededError(
+      absl::StrCat(Name(op), " waited ", absl::FormatDuration(options_.deadline), " for ",
+                   absl::StrJoin(missing, ", ", [&](std::string* out, int peer) {
+                     absl::StrAppend(out, PeerName(*op.group, peer));
+                   })));
 }
 
 void Engine::Finish(const std::shared_ptr<Operation>& op, const Status& status) {

@@ -1,11 +1,12 @@
-// Engine: runs the schedules of one rank's communicators over a transport. Operations wait in lanes, one
-// for the collectives of a communicator and one for each (peer, direction) of its sends and receives; the
-// first of each lane is in flight, and no lane waits for another.
+// Engine: runs the schedules of one rank's communicators over a transport. Operations wait in
+// lanes, one for the collectives of a communicator and one for each (peer, direction) of its sends
+// and receives; the first of each lane is in flight, and no lane waits for another.
 //
-// A thread of the engine makes all progress. It sleeps while nothing is in flight; while something is, and
-// the transport cannot wake it, it polls: it yields first, then sleeps for a fraction of the time waited
-// so far, so that ranks which wait leave the cores to ranks which work. Without the thread (by option, or over a
-// transport that is bound to its own), progress happens when the caller submits or waits.
+// A thread of the engine makes all progress. It sleeps while nothing is in flight; while something
+// is, and the transport cannot wake it, it polls: it yields first, then sleeps for a fraction of
+// the time waited so far, so that ranks which wait leave the cores to ranks which work. Without the
+// thread (by option, or over a transport that is bound to its own), progress happens when the
+// caller submits or waits.
 #pragma once
 
 #include <condition_variable>
@@ -46,9 +47,10 @@ struct Group {
   std::map<LaneKey, int64_t> num_calls;
 };
 
-// One message of a phase under way. A framed one that does not fit into its frame waits for the receiver's
-// consent, an empty message back, before its pieces go: of a call that a peer does not make, or makes
-// otherwise, the transport never holds more than frames, which are the engine's own memory.
+// One message of a phase under way. A framed one that does not fit into its frame waits for the
+// receiver's consent, an empty message back, before its pieces go: of a call that a peer does not
+// make, or makes otherwise, the transport never holds more than frames, which are the engine's own
+// memory.
 struct Flow {
   const Message* message;
   enum { kFrame, kConsent, kPieces } step = kPieces;
@@ -60,9 +62,9 @@ struct Operation {
   std::shared_ptr<Group> group;
   Verb verb = Verb::kBarrier;
   const char* purpose = "";
-  int peer = -1;            // Of a send or receive.
-  std::string text;         // What the call asks for: equal on all ranks.
-  uint64_t signature = 0;   // Of the text and of all else that has to be equal.
+  int peer = -1;           // Of a send or receive.
+  std::string text;        // What the call asks for: equal on all ranks.
+  uint64_t signature = 0;  // Of the text and of all else that has to be equal.
   Schedule schedule;
   std::vector<Tensor> tensors;  // The schedule's memory, scratch included.
 
@@ -75,7 +77,7 @@ struct Operation {
   absl::Time last_progress;
   Status mismatch;        // A peer made another call. Kept until all peers saw this one.
   std::set<int> refused;  // Such peers.
-  bool done = false;  // With status, guarded by the engine's mutex.
+  bool done = false;      // With status, guarded by the engine's mutex.
   Status status;
 };
 
@@ -120,8 +122,8 @@ class Engine {
   Status Overdue(const Operation& op) const;
   void Finish(const std::shared_ptr<Operation>& op, const Status& status);
   void Notify();
-  // Whether nothing of the operation is in the transport's hands any more. Its tensors are let go as soon
-  // as their memory is free.
+  // Whether nothing of the operation is in the transport's hands any more. Its tensors are let go
+  // as soon as their memory is free.
   bool Release(Operation& op);
   static LaneKey LaneOf(const Operation& op);
   static int64_t Tag(const Operation& op, bool consent = false);

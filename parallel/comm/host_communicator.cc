@@ -15,12 +15,16 @@ namespace {
 
 class HostWork : public Work {
  public:
-  HostWork(std::shared_ptr<Engine> engine, std::shared_ptr<Operation> op, std::vector<Tensor> tensors)
+  HostWork(std::shared_ptr<Engine> engine, std::shared_ptr<Operation> op,
+           std::vector<Tensor> tensors)
       : engine_(std::move(engine)), op_(std::move(op)), tensors_(std::move(tensors)) {}
-  ~HostWork() override { engine_->Drop(op_); }
+  ~HostWork() override {
+    if (!joined_) engine_->Drop(op_);
+  }
 
   Status Wait() override {
     const Status status = engine_->Wait(*op_);
+    joined_ = true;
     tensors_.clear();
     return status;
   }
@@ -30,12 +34,13 @@ class HostWork : public Work {
   const std::shared_ptr<Engine> engine_;
   const std::shared_ptr<Operation> op_;
   std::vector<Tensor> tensors_;
+  bool joined_ = false;
 };
 
 char* Raw(const Tensor& tensor) {
   CHECK(tensor.is_contiguous()) << "communication of a strided tensor of shape " << tensor.shape();
-  CHECK(tensor.device().name() == "cpu") << "a host transport was given a tensor on "
-                                         << tensor.device().name();
+  CHECK(tensor.device().name() == "cpu")
+      << "a host transport was given a tensor on " << tensor.device().name();
   return static_cast<char*>(tensor.raw());
 }
 
@@ -108,22 +113,26 @@ std::vector<int64_t> HostCommunicator::PartCounts(absl::Span<const int64_t> coun
   }
   CHECK_EQ(static_cast<int>(counts.size()), size()) << "one count for each rank";
   CHECK(std::all_of(counts.begin(), counts.end(), [](int64_t count) { return count >= 0; }));
-  CHECK_EQ(std::accumulate(counts.begin(), counts.end(), int64_t{0}), total) << "the sum of the counts";
+  CHECK_EQ(std::accumulate(counts.begin(), counts.end(), int64_t{0}), total)
+      << "the sum of the counts";
   return {counts.begin(), counts.end()};
 }
 
 Reduction HostCommunicator::ReductionOf(const Tensor& tensor, const Call& call) const {
-  Reduction reduction = {tensor.dtype(), call.op, {call.order.begin(), call.order.end()},
+  Reduction reduction = {tensor.dtype(),
+                         call.op,
+                         {call.order.begin(), call.order.end()},
                          {call.weights.begin(), call.weights.end()}};
   std::vector<int> ranks(size());
   std::iota(ranks.begin(), ranks.end(), 0);
   if (reduction.order.empty()) reduction.order = ranks;
-  CHECK(std::is_permutation(reduction.order.begin(), reduction.order.end(), ranks.begin(), ranks.end()))
+  CHECK(std::is_permutation(reduction.order.begin(), reduction.order.end(), ranks.begin(),
+                            ranks.end()))
       << "the order of summation is not a permutation of the ranks [" << call.purpose << "]";
   CHECK(call.weights.empty() ||
         (static_cast<int>(call.weights.size()) == size() && IsFloating(tensor.dtype())))
-      << call.weights.size() << " weights for " << size() << " ranks of " << DTypeName(tensor.dtype())
-      << " [" << call.purpose << "]";
+      << call.weights.size() << " weights for " << size() << " ranks of "
+      << DTypeName(tensor.dtype()) << " [" << call.purpose << "]";
   return reduction;
 }
 
@@ -155,10 +164,10 @@ std::unique_ptr<Work> HostCommunicator::AllReduce(const Tensor& tensor, const Ca
                                       Describe(tensor.dtype(), tensor.numel(), call)));
   const int64_t block_bytes = engine_->options().block_bytes;
   const int64_t bytes = ReduceScratchBytes(place(), tensor.numel(), tensor.dtype(), block_bytes);
-  const Tensor scratch = Tensor::Empty(tensor.device(), {bytes}, DType::kU8,
-                                       MemoryKind::kCommunication, call.purpose);
-  op->schedule = AllReduceSchedule(place(), Raw(tensor), tensor.numel(), reduction, block_bytes,
-                                   Raw(scratch));
+  const Tensor scratch =
+      Tensor::Empty(tensor.device(), {bytes}, DType::kU8, MemoryKind::kCommunication, call.purpose);
+  op->schedule =
+      AllReduceSchedule(place(), Raw(tensor), tensor.numel(), reduction, block_bytes, Raw(scratch));
   op->tensors.push_back(scratch);
   return Start(std::move(op), {tensor});
 }
@@ -167,16 +176,16 @@ std::unique_ptr<Work> HostCommunicator::ReduceScatter(const Tensor& input, const
                                                       const Call& call) {
   const Reduction reduction = ReductionOf(input, call);
   const std::vector<int64_t> counts = PartCounts(call.counts, input.numel());
-  CHECK_EQ(output.numel(), counts[rank()]) << "elements of this rank's part [" << call.purpose << "]";
+  CHECK_EQ(output.numel(), counts[rank()])
+      << "elements of this rank's part [" << call.purpose << "]";
   CheckPart(output, input, Before(counts, rank()), call);
   auto op = NewOperation(Verb::kReduceScatter, call,
                          absl::StrCat("reduce_scatter ", ReduceOpName(call.op),
                                       Describe(input.dtype(), input.numel(), call)));
   const int64_t block_bytes = engine_->options().block_bytes;
-  const int64_t bytes =
-      ReduceScratchBytes(place(), counts[rank()], input.dtype(), block_bytes);
-  const Tensor scratch = Tensor::Empty(input.device(), {bytes}, DType::kU8,
-                                       MemoryKind::kCommunication, call.purpose);
+  const int64_t bytes = ReduceScratchBytes(place(), counts[rank()], input.dtype(), block_bytes);
+  const Tensor scratch =
+      Tensor::Empty(input.device(), {bytes}, DType::kU8, MemoryKind::kCommunication, call.purpose);
   op->schedule = ReduceScatterSchedule(place(), Raw(input), Raw(output), counts, reduction,
                                        block_bytes, Raw(scratch));
   op->tensors.push_back(scratch);
@@ -186,12 +195,14 @@ std::unique_ptr<Work> HostCommunicator::ReduceScatter(const Tensor& input, const
 std::unique_ptr<Work> HostCommunicator::AllGather(const Tensor& input, const Tensor& output,
                                                   const Call& call) {
   const std::vector<int64_t> counts = PartCounts(call.counts, output.numel());
-  CHECK_EQ(input.numel(), counts[rank()]) << "elements of this rank's part [" << call.purpose << "]";
+  CHECK_EQ(input.numel(), counts[rank()])
+      << "elements of this rank's part [" << call.purpose << "]";
   CheckPart(input, output, Before(counts, rank()), call);
-  auto op = NewOperation(
-      Verb::kAllGather, call,
-      absl::StrCat("all_gather", Describe(output.dtype(), output.numel(), call)));
-  op->schedule = AllGatherSchedule(place(), Raw(input), Raw(output), InBytes(counts, input.dtype()));
+  auto op =
+      NewOperation(Verb::kAllGather, call,
+                   absl::StrCat("all_gather", Describe(output.dtype(), output.numel(), call)));
+  op->schedule =
+      AllGatherSchedule(place(), Raw(input), Raw(output), InBytes(counts, input.dtype()));
   return Start(std::move(op), {input, output});
 }
 
@@ -204,7 +215,8 @@ std::unique_ptr<Work> HostCommunicator::AllToAll(const Tensor& input,
   const std::vector<int64_t> recvs = PartCounts(recv_counts, output.numel());
   CHECK(input.dtype() == output.dtype() && !Overlap(input, output))
       << "all_to_all needs two tensors of one type that do not overlap [" << call.purpose << "]";
-  CHECK_EQ(sends[rank()], recvs[rank()]) << "elements from this rank to itself [" << call.purpose << "]";
+  CHECK_EQ(sends[rank()], recvs[rank()])
+      << "elements from this rank to itself [" << call.purpose << "]";
   auto op = NewOperation(Verb::kAllToAll, call,
                          absl::StrCat("all_to_all ", DTypeName(input.dtype()), " ", call.purpose));
   op->schedule = AllToAllSchedule(place(), Raw(input), InBytes(sends, input.dtype()), Raw(output),
@@ -212,11 +224,12 @@ std::unique_ptr<Work> HostCommunicator::AllToAll(const Tensor& input,
   return Start(std::move(op), {input, output});
 }
 
-std::unique_ptr<Work> HostCommunicator::Broadcast(const Tensor& tensor, int root, const Call& call) {
+std::unique_ptr<Work> HostCommunicator::Broadcast(const Tensor& tensor, int root,
+                                                  const Call& call) {
   CHECK(root >= 0 && root < size()) << "root " << root << " of " << size() << " ranks";
-  auto op = NewOperation(Verb::kBroadcast, call,
-                         absl::StrCat("broadcast from ", root,
-                                      Describe(tensor.dtype(), tensor.numel(), call)));
+  auto op = NewOperation(
+      Verb::kBroadcast, call,
+      absl::StrCat("broadcast from ", root, Describe(tensor.dtype(), tensor.numel(), call)));
   op->schedule = BroadcastSchedule(place(), Raw(tensor), ByteSize(tensor), root);
   return Start(std::move(op), {tensor});
 }
@@ -236,7 +249,8 @@ std::unique_ptr<Work> HostCommunicator::PointToPoint(Verb verb, const Tensor& te
                          absl::StrCat("send", Describe(tensor.dtype(), tensor.numel(), call)));
   op->peer = peer;
   const Direction direction = verb == Verb::kSend ? Direction::kSend : Direction::kRecv;
-  op->schedule = {{.messages = {{peer, direction, Raw(tensor), ByteSize(tensor), true}}, .then = nullptr}};
+  op->schedule = {
+      {.messages = {{peer, direction, Raw(tensor), ByteSize(tensor), true}}, .then = nullptr}};
   return Start(std::move(op), {tensor});
 }
 

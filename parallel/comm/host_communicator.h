@@ -21,7 +21,8 @@ class HostCommunicator : public Communicator {
   absl::Span<const int> world_ranks() const override { return group_->world_ranks; }
 
   std::unique_ptr<Work> AllReduce(const Tensor& tensor, const Call& call) override;
-  std::unique_ptr<Work> AllGather(const Tensor& input, const Tensor& output, const Call& call) override;
+  std::unique_ptr<Work> AllGather(const Tensor& input, const Tensor& output,
+                                  const Call& call) override;
   std::unique_ptr<Work> ReduceScatter(const Tensor& input, const Tensor& output,
                                       const Call& call) override;
   std::unique_ptr<Work> AllToAll(const Tensor& input, absl::Span<const int64_t> send_counts,
@@ -45,7 +46,8 @@ class HostCommunicator : public Communicator {
   Reduction ReductionOf(const Tensor& tensor, const Call& call) const;
   std::shared_ptr<Operation> NewOperation(Verb verb, const Call& call, std::string text) const;
   std::unique_ptr<Work> Start(std::shared_ptr<Operation> op, std::vector<Tensor> tensors) const;
-  std::unique_ptr<Work> PointToPoint(Verb verb, const Tensor& tensor, int peer, const Call& call) const;
+  std::unique_ptr<Work> PointToPoint(Verb verb, const Tensor& tensor, int peer,
+                                     const Call& call) const;
 
   const std::shared_ptr<Engine> engine_;
   const std::shared_ptr<Group> group_;

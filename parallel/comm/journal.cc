@@ -61,7 +61,8 @@ std::string Journal::ToString() const {
   std::string text;
   for (const CallRecord& record : Records()) {
     absl::StrAppend(&text, absl::FormatTime("%H:%M:%E3S ", record.posted, absl::LocalTimeZone()),
-                    VerbName(record.verb), " #", record.number, " ", record.purpose, ", ", record.axis);
+                    VerbName(record.verb), " #", record.number, " ", record.purpose, ", ",
+                    record.axis);
     if (record.peer >= 0) absl::StrAppend(&text, " peer ", record.peer);
     absl::StrAppend(&text, ": ", CallStateName(record.state), ", ", record.sent_bytes, " bytes");
     const absl::Time started = std::min(record.started, now);

@@ -1,5 +1,5 @@
-// Journal: the last communications of one rank, for the post-mortem, and the bytes it sent by axis and
-// purpose. Thread-safe.
+// Journal: the last communications of one rank, for the post-mortem, and the bytes it sent by axis
+// and purpose. Thread-safe.
 #pragma once
 
 #include <cstdint>
@@ -34,12 +34,14 @@ struct CallRecord {
   Verb verb = Verb::kBarrier;
   std::string purpose;
   std::string axis;
-  int64_t number = 0;      // Counts the collectives of a communicator, or its sends to (receives from) a peer.
+  int64_t number =
+      0;  // Counts the collectives of a communicator, or its sends to (receives from) a peer.
   int peer = -1;           // Of a send or receive.
   int64_t sent_bytes = 0;  // So far.
   CallState state = CallState::kQueued;
   absl::Time posted = absl::InfiniteFuture();
-  absl::Time started = absl::InfiniteFuture();  // Calls posted before it on the same lane were done.
+  absl::Time started =
+      absl::InfiniteFuture();  // Calls posted before it on the same lane were done.
   absl::Time ended = absl::InfiniteFuture();
 };
 
@@ -49,7 +51,8 @@ class Journal {
 
   // The newest `capacity` records, oldest first.
   std::vector<CallRecord> Records() const;
-  // One line each: "12:00:01.250 all_reduce #41 gradients, replica: done, 4096 bytes, 0.8ms (waited 2ms)".
+  // One line each: "12:00:01.250 all_reduce #41 gradients, replica: done, 4096 bytes, 0.8ms (waited
+  // 2ms)".
   std::string ToString() const;
 
   // Payload bytes that this rank sent, by (axis, purpose). Never forgets.
@@ -58,7 +61,8 @@ class Journal {
 
   // For the engine: a new record's ticket, and its later states.
   int64_t Add(CallRecord record);
-  void CountBytes(int64_t ticket, const std::string& axis, const std::string& purpose, int64_t bytes);
+  void CountBytes(int64_t ticket, const std::string& axis, const std::string& purpose,
+                  int64_t bytes);
   void SetState(int64_t ticket, CallState state);
 
  private:

@@ -1,5 +1,6 @@
-// The local transport: a send waits in the destination's mailbox until its receive is posted, or the
-// receive waits for its send; whoever comes second copies, from the sender's memory into the receiver's.
+// The local transport: a send waits in the destination's mailbox until its receive is posted, or
+// the receive waits for its send; whoever comes second copies, from the sender's memory into the
+// receiver's.
 #include "parallel/comm/local.h"
 
 #include <algorithm>
@@ -132,7 +133,8 @@ class LocalTransfer : public Transfer {
 
 class LocalTransport : public Transport {
  public:
-  LocalTransport(std::shared_ptr<LocalWorld> world, int rank) : world_(std::move(world)), rank_(rank) {}
+  LocalTransport(std::shared_ptr<LocalWorld> world, int rank)
+      : world_(std::move(world)), rank_(rank) {}
 
   int rank() const override { return rank_; }
   int size() const override { return world_->size(); }
@@ -140,9 +142,11 @@ class LocalTransport : public Transport {
 
   StatusOr<std::unique_ptr<Transfer>> Send(int peer, int64_t tag, const void* data,
                                            size_t bytes) override {
-    return Post(world_->mailbox(peer), {rank_, tag}, const_cast<void*>(data), bytes, /*sends=*/true);
+    return Post(world_->mailbox(peer), {rank_, tag}, const_cast<void*>(data), bytes,
+                /*sends=*/true);
   }
-  StatusOr<std::unique_ptr<Transfer>> Recv(int peer, int64_t tag, void* data, size_t bytes) override {
+  StatusOr<std::unique_ptr<Transfer>> Recv(int peer, int64_t tag, void* data,
+                                           size_t bytes) override {
     return Post(world_->mailbox(rank_), {peer, tag}, data, bytes, /*sends=*/false);
   }
   bool SetWaker(std::function<void()> waker) override {

@@ -1,5 +1,5 @@
-// The MPI transport: synchronous non-blocking sends (a send is done when its receive was posted, as between
-// local ranks), so that a rank that does not come is noticed by those who send to it.
+// The MPI transport: synchronous non-blocking sends (a send is done when its receive was posted, as
+// between local ranks), so that a rank that does not come is noticed by those who send to it.
 #include "parallel/comm/mpi.h"
 
 #include <mpi.h>
@@ -39,7 +39,8 @@ class MpiTransfer : public Transfer {
   bool Cancel() override {
     std::lock_guard<std::mutex> lock(mutex_);
     // Only a receive that met no message can be taken back; MPI cannot cancel sends in practice.
-    if (!sends_ && request_ != MPI_REQUEST_NULL && MPI_Cancel(&request_) != MPI_SUCCESS) return false;
+    if (!sends_ && request_ != MPI_REQUEST_NULL && MPI_Cancel(&request_) != MPI_SUCCESS)
+      return false;
     const StatusOr<bool> done = TestLocked();
     return done.ok() && *done;
   }
@@ -58,8 +59,13 @@ class MpiTransfer : public Transfer {
 
 class MpiTransport : public Transport {
  public:
-  MpiTransport(std::mutex& mutex, bool any_thread, MPI_Comm comm, int rank, int size, int64_t max_tag)
-      : mutex_(mutex), any_thread_(any_thread), comm_(comm), rank_(rank), size_(size),
+  MpiTransport(std::mutex& mutex, bool any_thread, MPI_Comm comm, int rank, int size,
+               int64_t max_tag)
+      : mutex_(mutex),
+        any_thread_(any_thread),
+        comm_(comm),
+        rank_(rank),
+        size_(size),
         max_tag_(max_tag) {}
 
   int rank() const override { return rank_; }
@@ -78,7 +84,8 @@ class MpiTransport : public Transport {
     return transfer;
   }
 
-  StatusOr<std::unique_ptr<Transfer>> Recv(int peer, int64_t tag, void* data, size_t bytes) override {
+  StatusOr<std::unique_ptr<Transfer>> Recv(int peer, int64_t tag, void* data,
+                                           size_t bytes) override {
     CHECK_LE(bytes, size_t{INT_MAX});
     auto transfer = std::make_unique<MpiTransfer>(mutex_, /*sends=*/false);
     std::lock_guard<std::mutex> lock(mutex_);

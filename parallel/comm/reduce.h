@@ -1,5 +1,6 @@
 // Sums, maxima and minima of one array per rank, in a given order: element by element
-//   output = w[o0] x[o0] + w[o1] x[o1] + ...   left to right, in the accumulation type, rounded once.
+//   output = w[o0] x[o0] + w[o1] x[o1] + ...   left to right, in the accumulation type, rounded
+//   once.
 #pragma once
 
 #include <cstdint>

@@ -115,12 +115,13 @@ Schedule AllReduceSchedule(Place place, char* data, int64_t count, const Reducti
   return schedule;
 }
 
-Schedule ReduceScatterSchedule(Place place, char* input, char* output, absl::Span<const int64_t> counts,
-                               const Reduction& reduction, int64_t block_bytes, char* scratch) {
+Schedule ReduceScatterSchedule(Place place, char* input, char* output,
+                               absl::Span<const int64_t> counts, const Reduction& reduction,
+                               int64_t block_bytes, char* scratch) {
   const int64_t width = DTypeSize(reduction.dtype);
   const std::vector<int64_t> offsets = Offsets(counts);
-  const int64_t block = std::max(BlockElements(reduction.dtype, block_bytes) / place.size,
-                                 kInlineBytes / width);
+  const int64_t block =
+      std::max(BlockElements(reduction.dtype, block_bytes) / place.size, kInlineBytes / width);
   const int64_t largest = *std::max_element(counts.begin(), counts.end());
   const int64_t num_blocks = std::max<int64_t>(1, (largest + block - 1) / block);
   const auto slice = [&](int64_t b, int rank) {
@@ -144,7 +145,8 @@ Schedule ReduceScatterSchedule(Place place, char* input, char* output, absl::Spa
   return schedule;
 }
 
-Schedule AllGatherSchedule(Place place, char* input, char* output, absl::Span<const int64_t> counts) {
+Schedule AllGatherSchedule(Place place, char* input, char* output,
+                           absl::Span<const int64_t> counts) {
   const std::vector<int64_t> offsets = Offsets(counts);
   Schedule schedule(1);
   const int64_t own_bytes = counts[place.rank];
@@ -157,8 +159,8 @@ Schedule AllGatherSchedule(Place place, char* input, char* output, absl::Span<co
   return schedule;
 }
 
-Schedule AllToAllSchedule(Place place, char* input, absl::Span<const int64_t> send_counts, char* output,
-                          absl::Span<const int64_t> recv_counts) {
+Schedule AllToAllSchedule(Place place, char* input, absl::Span<const int64_t> send_counts,
+                          char* output, absl::Span<const int64_t> recv_counts) {
   const std::vector<int64_t> send_offsets = Offsets(send_counts);
   const std::vector<int64_t> recv_offsets = Offsets(recv_counts);
   Schedule schedule(1);
@@ -179,7 +181,8 @@ Schedule BroadcastSchedule(Place place, char* data, int64_t bytes, int root) {
   const auto slice = [&](int rank) {
     const int index = rank < root ? rank : rank - 1;
     const int64_t begin = PartBegin(bytes, place.size - 1, index);
-    return std::pair<char*, int64_t>(data + begin, PartBegin(bytes, place.size - 1, index + 1) - begin);
+    return std::pair<char*, int64_t>(data + begin,
+                                     PartBegin(bytes, place.size - 1, index + 1) - begin);
   };
   Schedule schedule(1);
   if (place.rank == root) {

@@ -20,8 +20,9 @@ class Transfer {
   virtual bool Cancel() = 0;
 };
 
-// Called by one thread at a time, but for Abort and aborted. Nothing here waits. Messages with equal (source, destination, tag) match in
-// order. A send is done when its receive was posted and took the bytes: rendezvous.
+// Called by one thread at a time, but for Abort and aborted. Nothing here waits. Messages with
+// equal (source, destination, tag) match in order. A send is done when its receive was posted and
+// took the bytes: rendezvous.
 class Transport {
  public:
   virtual ~Transport() = default;
@@ -36,8 +37,8 @@ class Transport {
   virtual StatusOr<std::unique_ptr<Transfer>> Recv(int peer, int64_t tag, void* data,
                                                    size_t bytes) = 0;
 
-  // Sets what to call, from any thread, when a transfer may have become done or the world ended. Returns
-  // false if the transport does not tell, and has to be polled. nullptr: no longer.
+  // Sets what to call, from any thread, when a transfer may have become done or the world ended.
+  // Returns false if the transport does not tell, and has to be polled. nullptr: no longer.
   virtual bool SetWaker(std::function<void()> waker) = 0;
 
   // Below MPI_THREAD_SERIALIZED only the thread that made the transport may use it.

@@ -10,8 +10,8 @@ namespace trireme {
 
 enum class Axis : uint8_t { kReplica, kPipeline, kShard, kSequence, kTensor };
 inline constexpr int kNumAxes = 5;
-inline constexpr std::array<Axis, kNumAxes> kAllAxes = {Axis::kReplica, Axis::kPipeline, Axis::kShard,
-                                                        Axis::kSequence, Axis::kTensor};
+inline constexpr std::array<Axis, kNumAxes> kAllAxes = {
+    Axis::kReplica, Axis::kPipeline, Axis::kShard, Axis::kSequence, Axis::kTensor};
 
 inline constexpr const char* AxisName(Axis axis) {
   constexpr const char* kNames[] = {"replica", "pipeline", "shard", "sequence", "tensor"};

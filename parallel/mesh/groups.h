@@ -1,5 +1,5 @@
-// The communicators of one rank along the axes of a mesh, all made up front: every rank makes the same ones
-// in the same order.
+// The communicators of one rank along the axes of a mesh, all made up front: every rank makes the
+// same ones in the same order.
 #pragma once
 
 #include <map>

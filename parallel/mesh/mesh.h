@@ -1,5 +1,6 @@
-// Mesh: the ranks of the world as a box of five axes, replica outermost, tensor innermost (neighbours in
-// the tensor axis are neighbours in the world). Arithmetic only: nothing here communicates.
+// Mesh: the ranks of the world as a box of five axes, replica outermost, tensor innermost
+// (neighbours in the tensor axis are neighbours in the world). Arithmetic only: nothing here
+// communicates.
 #pragma once
 
 #include <array>
@@ -33,8 +34,9 @@ class Mesh {
   // The ranks that differ from `rank` along `axes` only, `rank` included, in order.
   std::vector<int> GroupOver(AxisSet axes, int rank) const;
 
-  // An axis of size n as a box of n / k (outer) times k (inner): the ranks of GroupOver(axis, rank) with
-  // the same coordinate / k, and those with the same coordinate % k. `inner_size` = k divides n.
+  // An axis of size n as a box of n / k (outer) times k (inner): the ranks of GroupOver(axis, rank)
+  // with the same coordinate / k, and those with the same coordinate % k. `inner_size` = k divides
+  // n.
   std::vector<int> InnerGroup(Axis axis, int inner_size, int rank) const;
   std::vector<int> OuterGroup(Axis axis, int inner_size, int rank) const;
 

@@ -64,7 +64,8 @@ Status RunOn(const TestWorld& world, const CommOptions& options,
     case TestWorld::kLocal:
       return RunOnRanks(world.size, options, on_rank);
     case TestWorld::kMpi: {
-      ASSIGN_OR_RETURN(const std::unique_ptr<Communicator> communicator, mpi_session->World(options));
+      ASSIGN_OR_RETURN(const std::unique_ptr<Communicator> communicator,
+                       mpi_session->World(options));
       return on_rank(*communicator);
     }
   }

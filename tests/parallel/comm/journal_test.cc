@@ -18,8 +18,8 @@ using testing::OnRanks;
 TEST(JournalTest, KeepsTheNewestRecordsAndAllBytes) {
   Journal journal(3);
   for (int i = 0; i < 5; ++i) {
-    const int64_t ticket =
-        journal.Add({.verb = Verb::kSend, .purpose = "x", .axis = "replica", .number = i, .peer = 1});
+    const int64_t ticket = journal.Add(
+        {.verb = Verb::kSend, .purpose = "x", .axis = "replica", .number = i, .peer = 1});
     journal.SetState(ticket, CallState::kRunning);
     journal.CountBytes(ticket, "replica", "x", 10);
     if (i != 4) journal.SetState(ticket, CallState::kDone);
@@ -62,7 +62,8 @@ TEST_P(TrafficTest, BytesEqualTheClosedForms) {
     std::vector<int64_t> counts(p);
     for (int r = 0; r < p; ++r) counts[r] = 300 * r;
     const int64_t total = 300 * p * (p - 1) / 2;
-    group->AllGather(x(counts[rank]), x(total), {.purpose = "gather", .counts = counts})->Join(queue);
+    group->AllGather(x(counts[rank]), x(total), {.purpose = "gather", .counts = counts})
+        ->Join(queue);
     group->ReduceScatter(x(total), x(counts[rank]), {.purpose = "scatter", .counts = counts})
         ->Join(queue);
     group->AllToAll(x(n), {}, x(n), {}, {"exchange"})->Join(queue);

@@ -1,5 +1,5 @@
-// Schedules as data: for every size of the communicator, what one rank sends another receives, in the same
-// order and phase pattern, and first messages are framed.
+// Schedules as data: for every size of the communicator, what one rank sends another receives, in
+// the same order and phase pattern, and first messages are framed.
 #include "parallel/comm/schedule.h"
 
 #include <gtest/gtest.h>
@@ -58,7 +58,8 @@ TEST(ScheduleTest, SendsAndReceivesMatch) {
         std::vector<int64_t> counts(size);
         for (int r = 0; r < size; ++r) counts[r] = r % 3 == 1 ? 0 : n / (r + 1);
         expect_matched("reduce_scatter " + std::to_string(n), [&](Place place) {
-          return ReduceScatterSchedule(place, data, other, counts, reduction, block, scratch.data());
+          return ReduceScatterSchedule(place, data, other, counts, reduction, block,
+                                       scratch.data());
         });
         expect_matched("all_gather " + std::to_string(n),
                        [&](Place place) { return AllGatherSchedule(place, data, other, counts); });
@@ -97,7 +98,8 @@ TEST(ScheduleTest, PartsTileTheWhole) {
 TEST(ScheduleTest, AllReducePipelinesItsBlocks) {
   std::vector<char> memory(1 << 16), scratch(1 << 16);
   const Reduction reduction = {DType::kF32, ReduceOp::kSum, {0, 1}, {}};
-  EXPECT_EQ(AllReduceSchedule({0, 2}, memory.data(), 4096, reduction, 4096, scratch.data()).size(), 5u);
+  EXPECT_EQ(AllReduceSchedule({0, 2}, memory.data(), 4096, reduction, 4096, scratch.data()).size(),
+            5u);
   EXPECT_EQ(ReduceScratchBytes({0, 2}, 4096, DType::kF32, 4096), 4 * (512 + 1));
 }
 

@@ -1,5 +1,5 @@
-// Every verb over every world, type and ragged counts, against its serial definition, bit for bit. The
-// definition does not know the world, so self, local and MPI agree with each other too.
+// Every verb over every world, type and ragged counts, against its serial definition, bit for bit.
+// The definition does not know the world, so self, local and MPI agree with each other too.
 #include <gtest/gtest.h>
 
 #include <atomic>
@@ -230,7 +230,8 @@ TEST_P(VerbsTest, AllToAll) {
         const std::vector<int64_t> send_counts = RaggedCounts(size(), rank, scale);
         const Tensor input = Input(device, Sum(send_counts), dtype, rank);
         const Tensor output = Tensor::Zeros(device, {Sum(recv_counts)}, dtype);
-        world.AllToAll(input, send_counts, output, recv_counts, {"exchange"})->Join(device.compute());
+        world.AllToAll(input, send_counts, output, recv_counts, {"exchange"})
+            ->Join(device.compute());
         EXPECT_EQ(Bytes(output), expected) << DTypeName(dtype) << " x " << scale;
       }
     }
@@ -322,8 +323,8 @@ TEST_P(VerbsTest, Split) {
   });
 }
 
-// Rank 0 reduces along "first" with everybody; the others come to it only after they heard from rank 0
-// along "second", whose calls were posted later.
+// Rank 0 reduces along "first" with everybody; the others come to it only after they heard from
+// rank 0 along "second", whose calls were posted later.
 TEST_P(VerbsTest, ACallOnOneGroupDoesNotBlockAnother) {
   OnRanks(GetParam(), {}, [&](Device& device, Communicator& world) {
     ASSIGN_OR_RETURN(const auto first, world.Split(0, 0, "first"));

@@ -28,8 +28,8 @@ TEST_P(MeshGroupsTest, CommunicatorsAreTheGroupsOfTheMesh) {
   const int tensor = size % 4 == 0 ? 4 : size;
   OnRanks(GetParam(), {}, [&](Device& device, Communicator& world) {
     ASSIGN_OR_RETURN(const Mesh mesh, Mesh::Create({0, 1, 1, 1, tensor}, size));
-    const std::vector<AxisSet> sets = {AxisSet(), Axis::kReplica, Axis::kTensor,
-                                       {Axis::kReplica, Axis::kTensor}};
+    const std::vector<AxisSet> sets = {
+        AxisSet(), Axis::kReplica, Axis::kTensor, {Axis::kReplica, Axis::kTensor}};
     std::vector<AxisFactors> factors;
     for (int k = 1; k <= tensor; ++k) {
       if (tensor % k == 0) factors.push_back({Axis::kTensor, k});
@@ -41,8 +41,10 @@ TEST_P(MeshGroupsTest, CommunicatorsAreTheGroupsOfTheMesh) {
       EXPECT_EQ(groups->over(set).axis(), set.ToString());
     }
     for (const auto& [axis, k] : factors) {
-      EXPECT_EQ(GatheredRanks(device, groups->inner(axis, k), rank), mesh.InnerGroup(axis, k, rank));
-      EXPECT_EQ(GatheredRanks(device, groups->outer(axis, k), rank), mesh.OuterGroup(axis, k, rank));
+      EXPECT_EQ(GatheredRanks(device, groups->inner(axis, k), rank),
+                mesh.InnerGroup(axis, k, rank));
+      EXPECT_EQ(GatheredRanks(device, groups->outer(axis, k), rank),
+                mesh.OuterGroup(axis, k, rank));
     }
     return absl::OkStatus();
   });

@@ -44,7 +44,8 @@ void ForEachMesh(const std::function<void(const Mesh&)>& fn) {
 }
 
 // The groups that `group_of` gives to all ranks partition the world into sorted sets of `size`.
-void ExpectPartition(const Mesh& mesh, int size, const std::function<std::vector<int>(int)>& group_of) {
+void ExpectPartition(const Mesh& mesh, int size,
+                     const std::function<std::vector<int>(int)>& group_of) {
   for (int rank = 0; rank < mesh.world_size(); ++rank) {
     const std::vector<int> group = group_of(rank);
     ASSERT_EQ(static_cast<int>(group.size()), size) << mesh.ToString();
@@ -109,7 +110,8 @@ TEST(MeshTest, FactorsOfAnAxisTileIt) {
           ASSERT_EQ(product, std::set<int>(whole.begin(), whole.end()));
           // Inner neighbours are neighbours along the axis.
           const std::vector<int> inner = mesh.InnerGroup(axis, k, rank);
-          ASSERT_EQ(mesh.Coordinate(inner.back(), axis) - mesh.Coordinate(inner.front(), axis), k - 1);
+          ASSERT_EQ(mesh.Coordinate(inner.back(), axis) - mesh.Coordinate(inner.front(), axis),
+                    k - 1);
         }
       }
     }
@@ -147,9 +149,10 @@ TEST(MeshTest, SizesThatDoNotFitAreNamed) {
             "mesh replica=0 shard=0: only one axis can take the rest of the world");
   EXPECT_EQ(message({1, 1, 1, 1, -1}, 4),
             "mesh tensor=-1: sizes are at least 1, or 0 for the rest of the world");
-  EXPECT_EQ(message({65536, 65536, 65536, 65536, 65536}, 4),
-            "mesh replica=65536 pipeline=65536 shard=65536 sequence=65536 tensor=65536 needs more than "
-            "2147483647 ranks");
+  EXPECT_EQ(
+      message({65536, 65536, 65536, 65536, 65536}, 4),
+      "mesh replica=65536 pipeline=65536 shard=65536 sequence=65536 tensor=65536 needs more than "
+      "2147483647 ranks");
 }
 
 TEST(AxisSetTest, Algebra) {
