@@ -283,8 +283,10 @@ TEST_P(FailuresTest, CallsUnderWayMayBeGivenUp) {
   });
 }
 
-// Run by the test parallel_comm_abort: the job has to end, and nobody to come back.
-TEST_P(FailuresTest, DISABLED_AbortEndsTheJob) {
+// For the test parallel_comm_abort, which alone runs on three processes: the job has to end, and
+// nobody to come back.
+TEST_P(FailuresTest, AbortEndsTheJob) {
+  if (GetParam().kind != testing::TestWorld::kMpi || size() != 3) return;
   OnRanks(GetParam(), {}, [&](Device&, Communicator& world) {
     RETURN_IF_ERROR(world.Barrier({"begin"})->Wait());
     if (world.rank() == 1) {
