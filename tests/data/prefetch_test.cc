@@ -4,6 +4,7 @@
 
 #include <atomic>
 #include <chrono>
+#include <thread>
 
 namespace trireme {
 namespace {
@@ -43,6 +44,23 @@ TEST(PrefetcherTest, ErrorsComeInTheirPlaceAndStay) {
   EXPECT_EQ(prefetcher.Next()->tokens[0], 1);
   EXPECT_EQ(prefetcher.Next().status().message(), "shard 2 is damaged");
   EXPECT_EQ(prefetcher.Next().status().message(), "shard 2 is damaged");
+}
+
+TEST(PrefetcherTest, NothingIsMadeAfterAnError) {
+  std::atomic<int64_t> last{-1};
+  {
+    Prefetcher prefetcher(
+        [&](int64_t i) -> StatusOr<HostBatch> {
+          last = i;
+          if (i >= 2) return absl::DataLossError("shard 2 is damaged");
+          return BatchWithToken(i);
+        },
+        0, 10, 100);
+    while (prefetcher.Next().ok()) {
+    }
+    std::this_thread::sleep_for(std::chrono::milliseconds(50));
+  }
+  EXPECT_EQ(last.load(), 2);
 }
 
 TEST(PrefetcherTest, AFailureBecomesAStatus) {
