@@ -32,7 +32,8 @@ test-tsan: deps  ## the suites with thread ranks under ThreadSanitizer
 bench: deps  ## benchmarks against the libraries called directly
 	@tests/bench/run.sh
 
-fuzz: deps  ## each parser's fuzz target for FUZZ_SECONDS (30)
+fuzz:  ## each parser's fuzz target for FUZZ_SECONDS (30)
+	@cmake/install_debian_packages.sh clang libclang-rt-dev
 	@tests/fuzz/run.sh
 
 coverage: deps  ## line coverage of the parsers, at least 90 %
@@ -41,9 +42,11 @@ coverage: deps  ## line coverage of the parsers, at least 90 %
 SOURCES = $(shell git ls-files '*.cc' '*.h' '*.cu')
 
 format:  ## clang-format, in place
+	@cmake/install_debian_packages.sh clang-format
 	clang-format -i $(SOURCES)
 
 check-format:  ## what clang-format would change
+	@cmake/install_debian_packages.sh clang-format
 	clang-format --dry-run --Werror $(SOURCES)
 
 clean:  ## remove build folders

@@ -47,7 +47,8 @@ function(trireme_test name)
     set(label threads_quick)
     add_dependencies(thread_tests_quick ${name})
   endif()
-  gtest_discover_tests(${name} PROPERTIES TIMEOUT 120 LABELS ${label} DISCOVERY_TIMEOUT 60)
+  gtest_discover_tests(${name} NO_PRETTY_VALUES
+    PROPERTIES TIMEOUT 120 LABELS ${label} DISCOVERY_TIMEOUT 60)
 endfunction()
 
 # How MPI programs are started in tests: the only place that knows the flags. Open MPI refuses root and

@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
-# Installs the packages of debian-packages.txt that are missing, and says which. Silent when none is.
+# Installs the packages of debian-packages.txt, and those named as arguments, that are missing, and says which.
+# Silent when none is.
 set -euo pipefail
 cd "$(dirname "$0")"
 
-mapfile -t wanted < <(sed 's/#.*//' debian-packages.txt | xargs -n1)
+mapfile -t wanted < <(sed 's/#.*//' debian-packages.txt | cat - <(printf '%s ' "$@") | xargs -n1)
 if ! command -v dpkg-query >/dev/null; then
   echo "deps: not a Debian system; install the equivalents of: ${wanted[*]}" >&2
   exit 0

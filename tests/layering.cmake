@@ -14,6 +14,7 @@ set(allowed
   "core/module:core/base,core/device,core/tensor,core/autograd,core/ops,core/batch.h"
   "core/io:core/base,core/device,core/tensor"
   "core/batch.h:core/base,core/device,core/tensor"
+  "core/batch.cc:core/base,core/device,core/tensor,core/batch.h"
   "parallel:core"
   "models:core,parallel"
   "optim:core,parallel"

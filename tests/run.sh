@@ -31,7 +31,8 @@ run_tests() {  # FOLDER [CTEST OPTION...]
   local folder=$1 built=$((SECONDS - began)) status=0
   local log=$folder/test.log
   shift
-  ctest --test-dir "$folder" --parallel "$jobs" --output-on-failure --no-tests=error "$@" 2>&1 |
+  ctest --test-dir "$folder" --parallel "$jobs" --output-on-failure --no-tests=error \
+    --no-label-summary "$@" 2>&1 |
     tee "$log" | sed -e '/% tests passed/,$d' -e '/^ *Start  *[0-9]*:/d' || status=$?
   echo "The ten slowest tests, in seconds:"
   awk '/ Test +#[0-9]+:/ { print $(NF - 1), $4 }' "$log" | sort -rn | head -n 10 | sed 's/^/  /'
