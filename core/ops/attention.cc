@@ -29,7 +29,8 @@ void CheckShapes(const Tensor& q, const Tensor& k, const Tensor& v, const KeyRan
 
 // Rows must lie apart and be dense; token and head strides are free.
 Tensor WithDenseRows(const Tensor& x) {
-  const bool dense = x.strides()[2] == 1 && x.strides()[1] >= x.dim(2) && x.strides()[0] >= x.dim(2);
+  const bool dense =
+      x.strides()[2] == 1 && x.strides()[1] >= x.dim(2) && x.strides()[0] >= x.dim(2);
   return dense ? x.Detach() : x.CopyTo(x.dtype());
 }
 
@@ -56,8 +57,8 @@ Tensor Attention(const Tensor& q, const Tensor& k, const Tensor& v, const KeyRan
   const Tensor begin = ranges.begin.Contiguous(), end = ranges.end.Contiguous();
   Tensor out = Tensor::Empty(q.device(), {q.dim(0), q.dim(1), v.dim(2)}, q.dtype(),
                              MemoryKind::kActivations, "attention");
-  AttentionArgs args{q_rows.view(), k_rows.view(), v_rows.view(), begin.view(), end.view(),
-                     out.view(), {}, scale};
+  AttentionArgs args{
+      q_rows.view(), k_rows.view(), v_rows.view(), begin.view(), end.view(), out.view(), {}, scale};
   if (!NeedsGrad({q, k, v})) {
     Launch(q.device(), &KernelTable::Attention, args);
     return out;
@@ -66,25 +67,25 @@ Tensor Attention(const Tensor& q, const Tensor& k, const Tensor& v, const KeyRan
                                    MemoryKind::kActivations, "attention lse");
   args.lse = lse.view();
   Launch(q.device(), &KernelTable::Attention, args);
-  return Record("attention", {q, k, v}, out,
-                [=, saved = out.Detach()](absl::Span<const Tensor> grads) -> Grads {
-                  const Tensor dout = WithDenseRows(grads[0]);
-                  const auto like = [](const Tensor& x, const char* label) {
-                    return Tensor::Empty(x.device(), x.shape(), x.dtype(), MemoryKind::kActivations,
-                                         label);
-                  };
-                  const Tensor dq = like(q_rows, "attention dq"), dk = like(k_rows, "attention dk");
-                  const Tensor dv = like(v_rows, "attention dv");
-                  Launch(dout.device(), &KernelTable::AttentionBackward,
-                         AttentionBackwardArgs{q_rows.view(), k_rows.view(), v_rows.view(),
-                                               begin.view(), end.view(), saved.view(), lse.view(),
-                                               dout.view(), dq.view(), dk.view(), dv.view(), scale});
-                  return {dq, dk, dv};
-                });
+  return Record(
+      "attention", {q, k, v}, out,
+      [=, saved = out.Detach()](absl::Span<const Tensor> grads) -> Grads {
+        const Tensor dout = WithDenseRows(grads[0]);
+        const auto like = [](const Tensor& x, const char* label) {
+          return Tensor::Empty(x.device(), x.shape(), x.dtype(), MemoryKind::kActivations, label);
+        };
+        const Tensor dq = like(q_rows, "attention dq"), dk = like(k_rows, "attention dk");
+        const Tensor dv = like(v_rows, "attention dv");
+        Launch(dout.device(), &KernelTable::AttentionBackward,
+               AttentionBackwardArgs{q_rows.view(), k_rows.view(), v_rows.view(), begin.view(),
+                                     end.view(), saved.view(), lse.view(), dout.view(), dq.view(),
+                                     dk.view(), dv.view(), scale});
+        return {dq, dk, dv};
+      });
 }
 
-Tensor AttentionReference(const Tensor& q, const Tensor& k, const Tensor& v, const KeyRanges& ranges,
-                          double scale) {
+Tensor AttentionReference(const Tensor& q, const Tensor& k, const Tensor& v,
+                          const KeyRanges& ranges, double scale) {
   CheckShapes(q, k, v, ranges);
   const int64_t n = q.dim(0), m = k.dim(0), h = q.dim(1), g = k.dim(1);
   const std::vector<double> begin = ranges.begin.ToVector(), end = ranges.end.ToVector();
@@ -95,8 +96,7 @@ Tensor AttentionReference(const Tensor& q, const Tensor& k, const Tensor& v, con
   const Tensor mask = Tensor::FromHost<uint8_t>(q.device(), {1, n, m}, seen);
   // [tokens, g, width] -> [h, tokens, width], each head repeated for the queries that read it.
   const auto per_query_head = [&](const Tensor& x) {
-    const Tensor repeated =
-        Broadcast(Reshape(x, {m, g, 1, x.dim(2)}), {m, g, h / g, x.dim(2)});
+    const Tensor repeated = Broadcast(Reshape(x, {m, g, 1, x.dim(2)}), {m, g, h / g, x.dim(2)});
     return Transpose(Reshape(repeated, {m, h, x.dim(2)}), 0, 1);
   };
   const Tensor scores_hnm =

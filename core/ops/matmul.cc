@@ -33,9 +33,7 @@ void RunGemm(const Tensor& a, const Tensor& b, const Tensor& c, double beta,
   Launch(c.device(), &KernelTable::Gemm, args);
 }
 
-Shape BatchDims(const Shape& shape) {
-  return Shape(shape.dims().subspan(0, shape.rank() - 2));
-}
+Shape BatchDims(const Shape& shape) { return Shape(shape.dims().subspan(0, shape.rank() - 2)); }
 
 Shape WithMatrix(Shape batch, int64_t rows, int64_t columns) {
   batch.Append(rows);
@@ -64,7 +62,8 @@ Tensor FactorGradient(const Tensor& left, const Tensor& right, const Shape& shap
 
 Tensor MatMul(const Tensor& a, const Tensor& b, bool transpose_a, bool transpose_b) {
   CHECK(a.rank() >= 2 && b.rank() >= 2 && a.dtype() == b.dtype())
-      << DTypeName(a.dtype()) << a.shape() << " x " << DTypeName(b.dtype()) << b.shape() << " [matmul]";
+      << DTypeName(a.dtype()) << a.shape() << " x " << DTypeName(b.dtype()) << b.shape()
+      << " [matmul]";
   const Tensor a_matrix = transpose_a ? TransposeLast(a) : a.Detach();
   const Tensor b_matrix = transpose_b ? TransposeLast(b) : b.Detach();
   const int64_t m = a_matrix.dim(-2), k = a_matrix.dim(-1), n = b_matrix.dim(-1);
@@ -78,20 +77,19 @@ Tensor MatMul(const Tensor& a, const Tensor& b, bool transpose_a, bool transpose
   // Each factor is kept for the gradient of the other.
   const Tensor right_for_da = a.requires_grad() ? right : Tensor();
   const Tensor left_for_db = b.requires_grad() ? left : Tensor();
-  return Record("matmul", {a, b}, c,
-                [=, a_shape = a.shape(), b_shape = b.shape()](absl::Span<const Tensor> grads) -> Grads {
-                  const Tensor& dc = grads[0];
-                  Tensor da, db;
-                  if (right_for_da.defined()) {
-                    da = FactorGradient(dc, TransposeLast(right_for_da), a_shape, transpose_a,
-                                        dc.dtype());
-                  }
-                  if (left_for_db.defined()) {
-                    db = FactorGradient(TransposeLast(left_for_db), dc, b_shape, transpose_b,
-                                        dc.dtype());
-                  }
-                  return {da, db};
-                });
+  return Record(
+      "matmul", {a, b}, c,
+      [=, a_shape = a.shape(), b_shape = b.shape()](absl::Span<const Tensor> grads) -> Grads {
+        const Tensor& dc = grads[0];
+        Tensor da, db;
+        if (right_for_da.defined()) {
+          da = FactorGradient(dc, TransposeLast(right_for_da), a_shape, transpose_a, dc.dtype());
+        }
+        if (left_for_db.defined()) {
+          db = FactorGradient(TransposeLast(left_for_db), dc, b_shape, transpose_b, dc.dtype());
+        }
+        return {da, db};
+      });
 }
 
 Tensor Linear(const Tensor& x, const Tensor& weight, const Tensor& bias) {

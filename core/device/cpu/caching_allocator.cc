@@ -13,8 +13,8 @@
 
 #include "core/base/log.h"
 
-// Under AddressSanitizer everything but the bytes asked for is poisoned, so that reading a freed tensor or
-// past the end of one is found although the memory stays ours.
+// Under AddressSanitizer everything but the bytes asked for is poisoned, so that reading a freed
+// tensor or past the end of one is found although the memory stays ours.
 #if defined(__SANITIZE_ADDRESS__)
 #include <sanitizer/asan_interface.h>
 #else

@@ -1,9 +1,9 @@
 // A caching allocator with high-water marks by category.
 //
-// Memory comes from the system in segments and returns there only when a limit is met or the allocator
-// dies, so steps that repeat ask the system for nothing. Inside a segment: best fit, split and coalesced.
-// Invariants: the chunks of a segment tile it in address order, no two neighbours are free, and each free
-// chunk is in `free_`.
+// Memory comes from the system in segments and returns there only when a limit is met or the
+// allocator dies, so steps that repeat ask the system for nothing. Inside a segment: best fit,
+// split and coalesced. Invariants: the chunks of a segment tile it in address order, no two
+// neighbours are free, and each free chunk is in `free_`.
 #pragma once
 
 #include <cstdint>

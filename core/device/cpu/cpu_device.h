@@ -38,14 +38,14 @@ class CpuDevice : public Device {
 
   int num_threads() const { return pool_.num_threads(); }
 
-  // Calls fn(begin, end) over [0, n) cut into tiles of `grain` (the last may be shorter). Tiles depend
-  // on n and grain only, never on the number of threads, so that threads never change bits.
+  // Calls fn(begin, end) over [0, n) cut into tiles of `grain` (the last may be shorter). Tiles
+  // depend on n and grain only, never on the number of threads, so that threads never change bits.
   void ParallelFor(int64_t n, int64_t grain, absl::FunctionRef<void(int64_t, int64_t)> fn) {
     pool_.ParallelFor(n, grain, fn);
   }
 
-  // What a family of kernels keeps between launches, a cache of compiled primitives say: one T a device,
-  // made on first use, destroyed with it. Thread-safe.
+  // What a family of kernels keeps between launches, a cache of compiled primitives say: one T a
+  // device, made on first use, destroyed with it. Thread-safe.
   template <typename T>
   T& State() {
     const std::lock_guard<std::mutex> lock(states_mutex_);

@@ -9,8 +9,8 @@
 namespace trireme {
 namespace {
 
-// Kernels of a step follow each other within microseconds, so a short spin saves most sleeps; ranks share
-// cores, so it stays short.
+// Kernels of a step follow each other within microseconds, so a short spin saves most sleeps; ranks
+// share cores, so it stays short.
 constexpr std::chrono::microseconds kSpin(20);
 
 template <typename Condition>
@@ -45,7 +45,8 @@ struct ThreadPool::Loop {
       try {
         fn(begin, std::min(n, begin + grain));
       } catch (...) {
-        // Tiles are handed out in order, so all before a failed one run: the first error is always met.
+        // Tiles are handed out in order, so all before a failed one run: the first error is always
+        // met.
         next.store(n, std::memory_order_relaxed);
         const std::lock_guard<std::mutex> lock(mutex);
         if (error == nullptr || begin < error_at) {
@@ -125,7 +126,8 @@ void ThreadPool::WorkerMain() {
       loop->num_joined.fetch_add(1, std::memory_order_relaxed);
     }
     loop->Run();
-    // The lock is what keeps the caller from destroying `loop` between the decrement and the notice.
+    // The lock is what keeps the caller from destroying `loop` between the decrement and the
+    // notice.
     const std::lock_guard<std::mutex> lock(mutex_);
     if (loop->num_joined.fetch_sub(1, std::memory_order_acq_rel) == 1) done_.notify_one();
   }

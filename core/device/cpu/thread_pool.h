@@ -22,10 +22,11 @@ class ThreadPool {
 
   int num_threads() const { return static_cast<int>(workers_.size()) + 1; }
 
-  // Calls fn(begin, end) over [0, n) cut into tiles of `grain`, the last may be shorter. Tiles depend on
-  // n and grain only; which thread runs a tile does not matter to its result. Returns when all are done.
-  // A call from inside a tile, or while another thread's loop is running, works inline. When tiles throw,
-  // the exception of the first of them (by position) is rethrown; tiles behind it may not have run.
+  // Calls fn(begin, end) over [0, n) cut into tiles of `grain`, the last may be shorter. Tiles
+  // depend on n and grain only; which thread runs a tile does not matter to its result. Returns
+  // when all are done. A call from inside a tile, or while another thread's loop is running, works
+  // inline. When tiles throw, the exception of the first of them (by position) is rethrown; tiles
+  // behind it may not have run.
   void ParallelFor(int64_t n, int64_t grain, absl::FunctionRef<void(int64_t, int64_t)> fn);
 
  private:

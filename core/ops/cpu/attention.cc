@@ -1,6 +1,6 @@
-// Attention, forward: exact, by online softmax over key blocks (Dao 2023, FlashAttention-2, algorithm 1).
-// Parallel over query blocks and key-value heads; each walks its key blocks in order, so threads never
-// change bits. Key blocks that no query of the block sees are skipped.
+// Attention, forward: exact, by online softmax over key blocks (Dao 2023, FlashAttention-2,
+// algorithm 1). Parallel over query blocks and key-value heads; each walks its key blocks in order,
+// so threads never change bits. Key blocks that no query of the block sees are skipped.
 #include "core/ops/attention.h"
 
 #include <cmath>
@@ -69,46 +69,40 @@ class QueryBlock {
       const int64_t first_key = key_block * s_.keys;
       const MatrixRef k = LoadRows(args_.k, first_key, s_.keys, kv_head, 1, k_);
       const MatrixRef v = LoadRows(args_.v, first_key, s_.keys, kv_head, 1, v_);
-      library.Run({kIn, kAcc, s_.rows, s_.keys, s_.d, q, Transposed(k), scores_, s_.keys}, device);
+      library.Run(
+          {kIn, kAcc, s_.rows, s_.keys, s_.d, q, Transposed(k), scores_, s_.keys, args_.scale},
+          device);
       for (int64_t i = 0; i < s_.tokens; ++i) {
         const KeySpan span = i < present
                                  ? SpanInBlock(args_.begin, args_.end, first + i, key_block, s_)
                                  : KeySpan{0, 0};
         for (int64_t j = 0; j < s_.heads; ++j) SoftmaxRow(i * s_.heads + j, span);
       }
-      library.Run({kIn, kAcc, s_.rows, s_.dv, s_.keys, {p_, s_.keys}, v, out_, s_.dv, 1, 1}, device);
+      library.Run({kIn, kAcc, s_.rows, s_.dv, s_.keys, {p_, s_.keys}, v, out_, s_.dv, 1, 1},
+                  device);
     }
     WriteOut(first, present, kv_head);
   }
 
  private:
-  // scores -> p = exp(scale * score - max), with what was summed before brought to the new maximum.
+  // scores -> p = exp(score - max), with what was summed before brought to the new maximum.
   void SoftmaxRow(int64_t row, KeySpan span) {
-    const A* scores = scores_ + row * s_.keys;
+    A* scores = scores_ + row * s_.keys;
     T* p = p_ + row * s_.keys;
-    const A scale = static_cast<A>(args_.scale);
-    const int64_t low = span.low, high = span.high;
-    if (low >= high) {
-      std::fill(p, p + s_.keys, T());
-      return;
-    }
-    // scale may be negative, so the maximum is that of the scaled scores.
-    A max = -std::numeric_limits<A>::infinity();
-#pragma omp simd reduction(max : max)
-    for (int64_t j = low; j < high; ++j) {
-      const A scaled = scale * scores[j];
-      max = scaled > max ? scaled : max;
-    }
-    max = std::max(max, max_[row]);
-    A sum = 0;
-#pragma omp simd reduction(+ : sum)
-    for (int64_t j = low; j < high; ++j) {
-      const A e = Exp(std::fma(scale, scores[j], -max));
-      sum += e;
-      Store(p + j, e);
-    }
+    const auto [low, high] = WholeLanes(span, scores);
     std::fill(p, p + low, T());
     std::fill(p + high, p + s_.keys, T());
+    if (low == high) return;
+    scores += low;
+    p += low;
+    const A max = ReduceRow(
+        high - low, max_[row], [=](int64_t j) { return scores[j]; },
+        [](A a, A b) { return a > b ? a : b; });
+    const A sum = SumRow<A>(high - low, [=](int64_t j) {
+      const A e = Exp(scores[j] - max);
+      Store(p + j, e);
+      return e;
+    });
     if (max != max_[row]) {
       const A shrink = Exp(max_[row] - max);
       A* out = out_ + row * s_.dv;
@@ -151,7 +145,10 @@ void AttentionCpu(Device& device, const AttentionArgs& args) {
     cpu.ParallelFor(shape.num_query_blocks * shape.g, 1, [&](int64_t begin, int64_t end) {
       const Workspace scratch(device, QueryBlock<T>::ScratchBytes(shape), "attention");
       QueryBlock<T> block(args, shape, scratch.as<void>());
-      for (int64_t i = begin; i < end; ++i) block.Run(i / shape.g, i % shape.g, library, device);
+      // Neighbouring query blocks of a head read the same keys.
+      for (int64_t i = begin; i < end; ++i) {
+        block.Run(i % shape.num_query_blocks, i / shape.num_query_blocks, library, device);
+      }
     });
   });
 }

@@ -1,15 +1,14 @@
-// Attention, backward (Dao 2023, FlashAttention-2, algorithm 2): with P recomputed from the log-sum-exp,
-//   delta = rowsum(dout * out),  dS = P * (dout v^T - delta),  dq = scale dS k,  dk = scale dS^T q,
+// Attention, backward (Dao 2023, FlashAttention-2, algorithm 2): with P recomputed from the
+// log-sum-exp,
+//   delta = scale rowsum(dout * out),  dS = P * (scale dout v^T - delta),  dq = dS k,  dk = dS^T q,
 //   dv = P^T dout.
 //
-// Every pair of a query block and a key block that meet adds to both sides. Pairs run in rounds: in round r
-// key block j meets query block j + r (modulo their number), so no two pairs of a round share a block. All
-// pairs of a round may run at once, and each sum is in the order of the rounds: threads never change bits,
-// and the scores are computed once.
-#include <cmath>
+// Every pair of a query block and a key block that meet adds to both sides, so the scores are
+// computed once. Pairs are run in chains that share no block, one after another inside; chains run
+// at once. The order of every sum is that of the plan below, so threads never change bits.
+#include <algorithm>
 #include <optional>
 #include <type_traits>
-#include <utility>
 #include <vector>
 
 #include "core/device/cpu/cpu_device.h"
@@ -28,7 +27,7 @@ namespace {
 
 constexpr int64_t kTokenGrain = 64;
 
-// delta [n, h] = rowsum(dout * out).
+// delta [n, h] = scale * rowsum(dout * out).
 template <typename T>
 void Delta(CpuDevice& cpu, const AttentionBackwardArgs& args, const AttentionShape& s,
            AccOf<T>* delta) {
@@ -38,16 +37,15 @@ void Delta(CpuDevice& cpu, const AttentionBackwardArgs& args, const AttentionSha
       for (int64_t j = 0; j < s.h; ++j) {
         const T* out = args.out.as<T>() + (i * s.h + j) * s.dv;
         const T* dout = args.dout.as<T>() + i * args.dout.strides[0] + j * args.dout.strides[1];
-        A sum = 0;
-#pragma omp simd reduction(+ : sum)
-        for (int64_t c = 0; c < s.dv; ++c) sum += Load(out + c) * Load(dout + c);
-        delta[i * s.h + j] = sum;
+        const A sum = SumRow<A>(s.dv, [=](int64_t c) { return Load(out + c) * Load(dout + c); });
+        delta[i * s.h + j] = static_cast<A>(args.scale) * sum;
       }
     }
   });
 }
 
-// A gradient in the accumulation type: the output itself, or memory that is converted into it at the end.
+// A gradient in the accumulation type: the output itself, or memory that is converted into it at
+// the end.
 template <typename A>
 class Sum {
  public:
@@ -68,6 +66,10 @@ class Sum {
   Device& device_;
   View sum_;
   std::optional<Workspace> memory_;
+};
+
+struct Pair {
+  int64_t query_block, key_block;
 };
 
 template <typename T>
@@ -105,10 +107,10 @@ class BlockPair {
   }
 
   // Adds the pair's part to dq [n, h, d], dk [m, g, d], dv [m, g, dv].
-  void Run(int64_t query_block, int64_t key_block, int64_t kv_head, const A* delta, A* dq, A* dk,
-           A* dv, GemmLibrary& library, Device& device) {
+  void Run(const Pair& pair, int64_t kv_head, const A* delta, A* dq, A* dk, A* dv,
+           GemmLibrary& library, Device& device) {
     constexpr DType kIn = DTypeOf<T>::value, kAcc = DTypeOf<A>::value;
-    const int64_t first = query_block * s_.tokens, first_key = key_block * s_.keys;
+    const int64_t first = pair.query_block * s_.tokens, first_key = pair.key_block * s_.keys;
     const int64_t first_head = kv_head * s_.heads;
     const int64_t present = std::min(s_.tokens, s_.n - first);
     const int64_t present_keys = std::min(s_.keys, s_.m - first_key);
@@ -116,11 +118,15 @@ class BlockPair {
     const MatrixRef dout = LoadRows(args_.dout, first, s_.tokens, first_head, s_.heads, dout_);
     const MatrixRef k = LoadRows(args_.k, first_key, s_.keys, kv_head, 1, k_);
     const MatrixRef v = LoadRows(args_.v, first_key, s_.keys, kv_head, 1, v_);
-    library.Run({kIn, kAcc, s_.rows, s_.keys, s_.d, q, Transposed(k), scores_, s_.keys}, device);
-    library.Run({kIn, kAcc, s_.rows, s_.keys, s_.dv, dout, Transposed(v), dp_, s_.keys}, device);
+    library.Run(
+        {kIn, kAcc, s_.rows, s_.keys, s_.d, q, Transposed(k), scores_, s_.keys, args_.scale},
+        device);
+    library.Run(
+        {kIn, kAcc, s_.rows, s_.keys, s_.dv, dout, Transposed(v), dp_, s_.keys, args_.scale},
+        device);
     for (int64_t i = 0; i < s_.tokens; ++i) {
       const KeySpan span = i < present
-                               ? SpanInBlock(args_.begin, args_.end, first + i, key_block, s_)
+                               ? SpanInBlock(args_.begin, args_.end, first + i, pair.key_block, s_)
                                : KeySpan{0, 0};
       for (int64_t j = 0; j < s_.heads; ++j) {
         const int64_t at = std::min(first + i, s_.n - 1) * s_.h + first_head + j;
@@ -139,21 +145,22 @@ class BlockPair {
  private:
   // scores, dp -> p, ds of one row; zeros outside the span.
   void ScoreGradientRow(int64_t row, KeySpan span, A lse, A delta) {
-    const A* scores = scores_ + row * s_.keys;
+    A* scores = scores_ + row * s_.keys;
     const A* dp = dp_ + row * s_.keys;
     T* p = p_ + row * s_.keys;
     T* ds = ds_ + row * s_.keys;
-    const A scale = static_cast<A>(args_.scale);
-    const int64_t low = std::min(span.low, span.high), high = span.high;
-#pragma omp simd
-    for (int64_t j = low; j < high; ++j) {
-      const A e = Exp(std::fma(scale, scores[j], -lse));
-      Store(ds + j, scale * e * (dp[j] - delta));
-      Store(p + j, e);
-    }
+    const auto [low, high] = WholeLanes(span, scores);
     for (T* values : {p, ds}) {
       std::fill(values, values + low, T());
       std::fill(values + high, values + s_.keys, T());
+    }
+    for (int64_t first = low; first < high; first += kLanes) {
+#pragma omp simd
+      for (int64_t j = first; j < first + kLanes; ++j) {
+        const A e = Exp(scores[j] - lse);
+        Store(ds + j, e * (dp[j] - delta));
+        Store(p + j, e);
+      }
     }
   }
 
@@ -173,6 +180,38 @@ class BlockPair {
   A *scores_, *dp_, *grad_;
 };
 
+using Chain = std::vector<Pair>;
+using Phase = std::vector<Chain>;  // Its chains share no block.
+
+// One phase, when the key ranges fall apart into enough groups (the samples of a micro-batch): a
+// chain per group, which keeps the sums of few blocks in the cache. Otherwise rounds of single
+// pairs: in round r key block j meets query block j + r, modulo their number.
+std::vector<Phase> PlanPairs(const AttentionBackwardArgs& args, const AttentionShape& s) {
+  constexpr int64_t kEnoughChains = 16;
+  Phase groups;
+  int64_t reach = -1;  // The last query block of the current group.
+  for (int64_t j = 0; j < s.num_key_blocks; ++j) {
+    bool first = true;
+    for (int64_t i = 0; i < s.num_query_blocks; ++i) {
+      if (!BlocksMeet(args.begin, args.end, i, j, s)) continue;
+      if (first && i > reach) groups.emplace_back();
+      first = false;
+      reach = std::max(reach, i);
+      groups.back().push_back({i, j});
+    }
+  }
+  if (static_cast<int64_t>(groups.size()) * s.g >= kEnoughChains) return {groups};
+
+  const int64_t modulus = std::max(s.num_query_blocks, s.num_key_blocks);
+  std::vector<Phase> rounds(modulus);
+  for (const Chain& group : groups) {
+    for (const Pair& pair : group) {
+      rounds[(pair.query_block - pair.key_block + modulus) % modulus].push_back({pair});
+    }
+  }
+  return rounds;
+}
+
 }  // namespace
 
 void AttentionBackwardCpu(Device& device, const AttentionBackwardArgs& args) {
@@ -185,24 +224,15 @@ void AttentionBackwardCpu(Device& device, const AttentionBackwardArgs& args) {
     const Sum<A> dq(device, args.dq), dk(device, args.dk), dv(device, args.dv);
     const Workspace delta(device, shape.n * shape.h * sizeof(A), "attention");
     Delta<T>(cpu, args, shape, delta.as<A>());
-    const int64_t modulus = std::max(shape.num_query_blocks, shape.num_key_blocks);
-    std::vector<std::pair<int64_t, int64_t>> pairs;
-    for (int64_t round = 0; round < modulus; ++round) {
-      pairs.clear();
-      for (int64_t key_block = 0; key_block < shape.num_key_blocks; ++key_block) {
-        const int64_t query_block = (key_block + round) % modulus;
-        if (query_block < shape.num_query_blocks &&
-            BlocksMeet(args.begin, args.end, query_block, key_block, shape)) {
-          pairs.emplace_back(query_block, key_block);
-        }
-      }
-      cpu.ParallelFor(pairs.size() * shape.g, 1, [&](int64_t begin, int64_t end) {
+    for (const Phase& chains : PlanPairs(args, shape)) {
+      cpu.ParallelFor(chains.size() * shape.g, 1, [&](int64_t begin, int64_t end) {
         const Workspace scratch(device, BlockPair<T>::ScratchBytes(shape), "attention");
-        BlockPair<T> pair(args, shape, scratch.as<void>());
+        BlockPair<T> block_pair(args, shape, scratch.as<void>());
         for (int64_t i = begin; i < end; ++i) {
-          const auto [query_block, key_block] = pairs[i / shape.g];
-          pair.Run(query_block, key_block, i % shape.g, delta.as<A>(), dq.data(), dk.data(),
-                   dv.data(), library, device);
+          for (const Pair& pair : chains[i / shape.g]) {
+            block_pair.Run(pair, i % shape.g, delta.as<A>(), dq.data(), dk.data(), dv.data(),
+                           library, device);
+          }
         }
       });
     }

@@ -33,12 +33,16 @@ template <typename Fn>
 // The order depends on the length only, not on the instruction set.
 inline constexpr int kLanes = 32;
 
-template <typename A, typename Combine>
+template <int width = kLanes / 2, typename A, typename Combine>
 inline A FoldLanes(A* lanes, Combine combine) {
-  for (int width = kLanes / 2; width > 0; width /= 2) {
+  if constexpr (width == 0) {
+    return lanes[0];
+  } else {
+    // The width is a constant, so that the lanes stay in registers.
+#pragma omp simd
     for (int j = 0; j < width; ++j) lanes[j] = combine(lanes[j], lanes[j + width]);
+    return FoldLanes<width / 2>(lanes, combine);
   }
-  return lanes[0];
 }
 
 // combine(f(0), f(1), ...) over [0, n), starting from `identity` in every lane.

@@ -1,9 +1,9 @@
-// GEMM on the CPU: the output is cut into tiles by its shape alone, and each is one library call of one
-// thread. The summed dimension is never cut, so bits do not depend on the number of threads.
+// GEMM on the CPU: the output is cut into tiles by its shape alone, and each is one library call of
+// one thread. The summed dimension is never cut, so bits do not depend on the number of threads.
 //
-// Tiles are as small as costs little, so that a few threads balance: rows of 256 to 512, up to 1024 columns.
-// (Measured on one core of a Zen 4, tiles against the whole, m = 4096, n and k of 512 to 8192: f32 0.93 to
-// 1.0, bf16 0.95 to 1.0; 256 columns cost bf16 another 10 to 17 %.)
+// Tiles are as small as costs little, so that a few threads balance: rows of 256 to 1024, up to
+// 1024 columns. (Measured on one core of a Zen 4, tiles against the whole, m = 4096, n and k of 512
+// to 8192: f32 0.93 to 1.0, bf16 0.95 to 1.0; 256 columns cost bf16 another 10 to 17 %.)
 #include <algorithm>
 #include <cstring>
 #include <optional>
@@ -20,7 +20,8 @@
 namespace trireme {
 namespace {
 
-constexpr int64_t kTileRows = 512, kTileColumns = 1024, kSmallTileRows = 256;
+constexpr int64_t kTileRows = 1024, kTileColumns = 1024;
+constexpr int64_t kEnoughTiles = 8;
 constexpr int64_t kTaskFlops = int64_t{1} << 23;  // About 0.1 ms: less is not worth another thread.
 
 // [0, size) in equal parts of at most `largest`, cut at multiples of 64.
@@ -29,11 +30,20 @@ int64_t TileSize(int64_t size, int64_t largest) {
   return std::min(size, ((size + parts - 1) / parts + 63) / 64 * 64);
 }
 
-// The last two dimensions of a view as libraries read them; nothing when neither has unit stride, or when
-// rows overlap (broadcast).
+// The largest tiles of which there are enough, else the smallest.
+int64_t LargestRows(int64_t m, int64_t tiles_n) {
+  if (m < kTileRows / 2) return kTileRows / 2;
+  int64_t rows = kTileRows;
+  while (rows > kTileRows / 4 && (m + rows - 1) / rows * tiles_n < kEnoughTiles) rows /= 2;
+  return rows;
+}
+
+// The last two dimensions of a view as libraries read them; nothing when neither has unit stride,
+// or when rows overlap (broadcast).
 std::optional<MatrixRef> AsMatrixRef(const View& view) {
   const int64_t rows = view.sizes[view.rank - 2], columns = view.sizes[view.rank - 1];
-  const int64_t row_stride = view.strides[view.rank - 2], column_stride = view.strides[view.rank - 1];
+  const int64_t row_stride = view.strides[view.rank - 2],
+                column_stride = view.strides[view.rank - 1];
   if ((column_stride == 1 || columns == 1) && (row_stride >= columns || rows == 1)) {
     return MatrixRef{view.data, rows == 1 ? columns : row_stride, false};
   }
@@ -123,11 +133,8 @@ void GemmCpu(Device& device, const GemmArgs& args) {
   CHECK(c_matrix.has_value()) << "c has no dimension of unit stride [gemm]";
 
   GemmLibrary& library = cpu.State<GemmLibrary>();
-  const int64_t tile_m = TileSize(m, m < 2 * kSmallTileRows ? kTileRows
-                                     : m < 2 * kTileRows    ? kSmallTileRows
-                                                            : kTileRows);
-  const int64_t tile_n = TileSize(n, kTileColumns);
-  const int64_t tiles_m = (m + tile_m - 1) / tile_m, tiles_n = (n + tile_n - 1) / tile_n;
+  const int64_t tile_n = TileSize(n, kTileColumns), tiles_n = (n + tile_n - 1) / tile_n;
+  const int64_t tile_m = TileSize(m, LargestRows(m, tiles_n)), tiles_m = (m + tile_m - 1) / tile_m;
   const int64_t num_batches = c.numel() / (m * n);
   const int64_t tile_flops = 2 * tile_m * tile_n * std::max<int64_t>(k, 1);
   const int64_t grain = std::max<int64_t>(1, kTaskFlops / tile_flops);
@@ -146,9 +153,8 @@ void GemmCpu(Device& device, const GemmArgs& args) {
       DispatchFloating(in, "gemm", [&](auto in_tag) {
         using T = typename decltype(in_tag)::type;
         DispatchFloating(c.dtype, "gemm", [&](auto out_tag) {
-          const T* bias = args.bias.defined()
-                              ? args.bias.as<T>() + column * args.bias.strides[0]
-                              : nullptr;
+          const T* bias =
+              args.bias.defined() ? args.bias.as<T>() + column * args.bias.strides[0] : nullptr;
           SetToBias(static_cast<typename decltype(out_tag)::type*>(c_data), c.strides[r - 2],
                     c.strides[r - 1], rows, columns, bias, args.bias.strides[0], beta);
         });
@@ -170,7 +176,8 @@ void GemmCpu(Device& device, const GemmArgs& args) {
   cpu.ParallelFor(num_batches * tiles_m * tiles_n, grain, [&](int64_t begin, int64_t end) {
     for (int64_t tile = begin; tile < end; ++tile) {
       const int64_t in_batch = tile % (tiles_m * tiles_n);
-      run_tile(tile / (tiles_m * tiles_n), in_batch / tiles_n * tile_m, in_batch % tiles_n * tile_n);
+      run_tile(tile / (tiles_m * tiles_n), in_batch / tiles_n * tile_m,
+               in_batch % tiles_n * tile_n);
     }
   });
 }

@@ -12,10 +12,10 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
-#include "oneapi/dnnl/dnnl.hpp"
 
 #include "core/base/log.h"
 #include "core/ops/cpu/workspace.h"
+#include "oneapi/dnnl/dnnl.hpp"
 
 // oneDNN brings its own OpenMP runtime. The references are weak, since it may be built without.
 extern "C" {
@@ -26,7 +26,8 @@ extern "C" {
 namespace trireme {
 namespace {
 
-// OpenMP's thread count is a setting of the calling thread, which may be the user's: it is put back.
+// OpenMP's thread count is a setting of the calling thread, which may be the user's: it is put
+// back.
 class OneOpenMpThread {
  public:
   OneOpenMpThread() : before_(omp_get_max_threads != nullptr ? omp_get_max_threads() : 1) {
@@ -79,11 +80,11 @@ void Dgemm(const Product& p) {
 
 void Sgemm(const Product& p) {
   const OneOpenMpThread one_thread;
-  const dnnl_status_t status = dnnl_sgemm(
-      p.a.transposed ? 'T' : 'N', p.b.transposed ? 'T' : 'N', p.m, p.n, p.k,
-      static_cast<float>(p.alpha), static_cast<const float*>(p.a.data), p.a.ld,
-      static_cast<const float*>(p.b.data), p.b.ld, static_cast<float>(p.beta),
-      static_cast<float*>(p.c), p.ldc);
+  const dnnl_status_t status =
+      dnnl_sgemm(p.a.transposed ? 'T' : 'N', p.b.transposed ? 'T' : 'N', p.m, p.n, p.k,
+                 static_cast<float>(p.alpha), static_cast<const float*>(p.a.data), p.a.ld,
+                 static_cast<const float*>(p.b.data), p.b.ld, static_cast<float>(p.beta),
+                 static_cast<float*>(p.c), p.ldc);
   if (status != dnnl_success) {
     throw Failure(absl::InternalError(absl::StrCat("dnnl_sgemm returned ", int{status})));
   }
@@ -103,8 +104,8 @@ void ConvertRows(const S* src, int64_t src_ld, D* dst, int64_t dst_ld, int64_t r
 
 }  // namespace
 
-// Compiled bf16 products, the least recently used dropped first. A slot is what one execution needs, so
-// that threads never share one.
+// Compiled bf16 products, the least recently used dropped first. A slot is what one execution
+// needs, so that threads never share one.
 class GemmLibrary::PrimitiveCache {
  public:
   using Key = std::tuple<DType, int64_t, int64_t, int64_t, int64_t, bool, int64_t, bool, int64_t,
@@ -123,8 +124,8 @@ class GemmLibrary::PrimitiveCache {
   };
 
   static Key KeyOf(const Product& p) {
-    return {p.out,        p.m,    p.n,            p.k,   p.a.ld, p.a.transposed,
-            p.b.ld,       p.b.transposed, p.ldc, p.alpha, p.beta};
+    return {p.out,          p.m,   p.n,     p.k,   p.a.ld, p.a.transposed, p.b.ld,
+            p.b.transposed, p.ldc, p.alpha, p.beta};
   }
 
   std::unique_ptr<Slot> Take(const Product& product) {
@@ -151,10 +152,13 @@ class GemmLibrary::PrimitiveCache {
     const auto memory = [&](const dnnl::memory::desc& desc) {
       return dnnl::memory(desc, engine_, DNNL_MEMORY_NONE);
     };
-    auto slot = std::make_unique<Slot>(
-        Slot{dnnl::stream(engine_), entry.primitive, memory(entry.description.src_desc()),
-             memory(entry.description.weights_desc()), memory(entry.description.dst_desc()),
-             memory(entry.description.scratchpad_desc()), {}});
+    auto slot = std::make_unique<Slot>(Slot{dnnl::stream(engine_),
+                                            entry.primitive,
+                                            memory(entry.description.src_desc()),
+                                            memory(entry.description.weights_desc()),
+                                            memory(entry.description.dst_desc()),
+                                            memory(entry.description.scratchpad_desc()),
+                                            {}});
     slot->arguments = {{DNNL_ARG_SRC, slot->a},
                        {DNNL_ARG_WEIGHTS, slot->b},
                        {DNNL_ARG_DST, slot->c},
@@ -188,9 +192,10 @@ void GemmLibrary::Run(const Product& product, Device& device) {
         << "bf16 to " << DTypeName(product.out) << " [gemm]";
     return bf16_primitives_ ? RunBf16(product, device) : RunConverted(product, device);
   }
-  CHECK(product.in == product.out) << DTypeName(product.in) << " to " << DTypeName(product.out)
-                                   << " [gemm]";
-  CHECK(product.in == DType::kF64 || product.in == DType::kF32) << DTypeName(product.in) << " [gemm]";
+  CHECK(product.in == product.out)
+      << DTypeName(product.in) << " to " << DTypeName(product.out) << " [gemm]";
+  CHECK(product.in == DType::kF64 || product.in == DType::kF32)
+      << DTypeName(product.in) << " [gemm]";
   product.in == DType::kF64 ? Dgemm(product) : Sgemm(product);
 }
 
@@ -237,8 +242,8 @@ void GemmLibrary::RunConverted(const Product& product, Device& device) {
 bool GemmLibrary::HasBf16Primitives() {
   static const bool has = [] {
     try {
-      const Product probe{DType::kBF16, DType::kBF16, 16, 16, 16, {nullptr, 16}, {nullptr, 16},
-                          nullptr,      16};
+      const Product probe{DType::kBF16,  DType::kBF16,  16,      16, 16,
+                          {nullptr, 16}, {nullptr, 16}, nullptr, 16};
       DescribeProduct(probe, dnnl::engine(dnnl::engine::kind::cpu, 0));
       return true;
     } catch (const dnnl::error&) {
@@ -268,8 +273,8 @@ std::string GemmLibrary::Describe() {
     }
   }();
   const dnnl_version_t* version = dnnl::version();
-  return absl::StrCat("f32: oneDNN ", version->major, ".", version->minor, ".", version->patch, " (",
-                      isa, "); bf16: ", HasBf16Primitives() ? "the same" : "converted to f32",
+  return absl::StrCat("f32: oneDNN ", version->major, ".", version->minor, ".", version->patch,
+                      " (", isa, "); bf16: ", HasBf16Primitives() ? "the same" : "converted to f32",
                       "; f64: OpenBLAS (", openblas_get_corename(), ")");
 }
 

@@ -1,9 +1,11 @@
-// Elementary functions that GCC vectorizes inside `#pragma omp simd` loops: no branches, no tables, no
-// calls, for float and double. Errors in units of the last place, as vector_math_test.cc measures them
-// against a wider type: Exp 1.25, Expm1 2, Tanh 2.5, Sigmoid 2.5, Erf (float) 2. NaN gives NaN.
+// Elementary functions that GCC vectorizes inside `#pragma omp simd` loops: no branches, no tables,
+// no calls, for float and double. Errors in units of the last place, as vector_math_test.cc
+// measures them against a wider type: Exp 1.25, Expm1 2, Tanh 2.5, Sigmoid 2.5, Erf (float) 2. NaN
+// gives NaN.
 //
-// Method: x = n ln 2 + r with |r| <= ln(2) / 2 (Cody and Waite 1980) and e^r - 1 = r + r^2 q(r) with a
-// polynomial q close to minimax. e^r - 1 is kept apart from the 1, so that Tanh is exact near zero too.
+// Method: x = n ln 2 + r with |r| <= ln(2) / 2 (Cody and Waite 1980) and e^r - 1 = r + r^2 q(r)
+// with a polynomial q close to minimax. e^r - 1 is kept apart from the 1, so that Tanh is exact
+// near zero too.
 #pragma once
 
 #include <bit>
@@ -24,7 +26,7 @@ struct Constants<float> {
   using Bits = uint32_t;
   static constexpr int kMantissaBits = 23;
   static constexpr Bits kExponentBias = 127;
-  static constexpr float kRound = 0x1.8p23f;     // Adding it rounds to an integer in the low bits.
+  static constexpr float kRound = 0x1.8p23f;  // Adding it rounds to an integer in the low bits.
   static constexpr float kLog2E = 0x1.715476p0f;
   static constexpr float kLn2Hi = 0x1.62e4p-1f;  // n * kLn2Hi is exact.
   static constexpr float kLn2Lo = 0x1.7f7d1cp-20f;
@@ -69,7 +71,8 @@ TRIREME_INLINE double ExpTail(double r) {
 }
 
 // e^x = (1 + m1) * scale_a * scale_b. Two factors, since e^x may be subnormal or n = 128. For x in
-// [kLow, kHigh]; callers clamp, once: GCC turns two clamps in a row into jumps, which do not vectorize.
+// [kLow, kHigh]; callers clamp, once: GCC turns two clamps in a row into jumps, which do not
+// vectorize.
 template <typename T>
 struct ExpParts {
   T m1, scale_a, scale_b;
@@ -141,7 +144,8 @@ TRIREME_INLINE T Sigmoid(T x) {
   return 1 / (1 + Exp(-x));
 }
 
-// The error function: x times a polynomial in x^2 below 0.9, else 1 - e^p(|x|) with p close to log erfc.
+// The error function: x times a polynomial in x^2 below 0.9, else 1 - e^p(|x|) with p close to log
+// erfc.
 TRIREME_INLINE float Erf(float x) {
   const float a = std::abs(x), z = x * x;
   float s = -6.102687037e-4f;

@@ -31,7 +31,8 @@ TEST(ThreadPoolTest, TilesDependOnTheShapeOnly) {
   for (const int64_t n : {0, 1, 3, 4, 5, 100}) {
     for (const int64_t grain : {1, 4, 7, 1000}) {
       const Tiles tiles = TilesOf(1, n, grain);
-      for (int threads : {2, 3, 5}) EXPECT_EQ(TilesOf(threads, n, grain), tiles) << n << " " << grain;
+      for (int threads : {2, 3, 5})
+        EXPECT_EQ(TilesOf(threads, n, grain), tiles) << n << " " << grain;
     }
   }
 }

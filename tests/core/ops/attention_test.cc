@@ -50,8 +50,7 @@ Case Scattered(const char* name, int64_t n, int64_t m, int64_t h, int64_t g) {
   for (int64_t i = 0; i < n; ++i) {
     const RngBlock draw = Philox(key, i);
     c.begin.push_back(static_cast<int32_t>(draw[0] % (m + 1)));
-    c.end.push_back(draw[2] % 3 == 0 ? c.begin[i]
-                                     : static_cast<int32_t>(draw[1] % (m + 5)));
+    c.end.push_back(draw[2] % 3 == 0 ? c.begin[i] : static_cast<int32_t>(draw[1] % (m + 5)));
   }
   return c;
 }
@@ -91,7 +90,8 @@ class F64Sink : public GradientSink {
   }
 };
 
-using AttentionFn = Tensor (*)(const Tensor&, const Tensor&, const Tensor&, const KeyRanges&, double);
+using AttentionFn = Tensor (*)(const Tensor&, const Tensor&, const Tensor&, const KeyRanges&,
+                               double);
 
 // Inputs are rounded to `rounded` first, so that two types see the same numbers.
 Result RunCase(Device& device, const Case& c, AttentionFn fn, DType dtype, DType rounded) {
@@ -134,7 +134,8 @@ TEST(AttentionTest, EqualsItsDefinition) {
 }
 
 TEST(AttentionTest, BitsDoNotDependOnThreads) {
-  for (const Case& c : {Packed("", {200, 31, 190}, 0, 4, 2, 16, 16), Scattered("", 300, 280, 2, 1)}) {
+  for (const Case& c :
+       {Packed("", {200, 31, 190}, 0, 4, 2, 16, 16), Scattered("", 300, 280, 2, 1)}) {
     for (const DType dtype : {DType::kF64, DType::kF32, DType::kBF16}) {
       Result want;
       for (const int threads : {1, 2, 3, 5}) {
@@ -197,7 +198,8 @@ TEST(AttentionTest, LargeScoresDoNotOverflow) {
   const Tensor v = RandomTensor(*device, {160, 1, 4}, 2, 1, DType::kF32);
   for (const double scale : {1.0, -1.0}) {
     const std::vector<double> got = Attention(q, q, v, RangesOf(*device, c), scale).ToVector();
-    const std::vector<double> want = AttentionReference(q, q, v, RangesOf(*device, c), scale).ToVector();
+    const std::vector<double> want =
+        AttentionReference(q, q, v, RangesOf(*device, c), scale).ToVector();
     for (size_t i = 0; i < got.size(); ++i) ASSERT_NEAR(got[i], want[i], 1e-4);
   }
 }

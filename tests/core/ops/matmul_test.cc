@@ -1,4 +1,6 @@
 // Products against three loops: every layout, type, tile edge and thread count.
+#include "core/ops/matmul.h"
+
 #include <gtest/gtest.h>
 
 #include <cmath>
@@ -9,7 +11,6 @@
 #include "core/device/kernel.h"
 #include "core/ops/cpu/gemm_library.h"
 #include "core/ops/devices.h"
-#include "core/ops/matmul.h"
 #include "core/ops/ops.h"
 #include "tests/testing/gradient_check.h"
 
@@ -77,7 +78,7 @@ constexpr Types kTypes[] = {{DType::kF64, DType::kF64},
 
 TEST(GemmTest, ShapesTypesAndLayouts) {
   const auto device = MakeCpuDevice();
-  const int64_t sizes[][3] = {{1, 1, 1}, {1, 5, 3}, {7, 1, 4},  {3, 4, 1},
+  const int64_t sizes[][3] = {{1, 1, 1}, {1, 5, 3}, {7, 1, 4}, {3, 4, 1},
                               {5, 7, 0}, {0, 3, 2}, {2, 0, 2}, {33, 65, 17}};
   for (const Types types : kTypes) {
     for (const auto& [m, n, k] : sizes) {
@@ -96,11 +97,12 @@ TEST(GemmTest, ShapesTypesAndLayouts) {
           const Tensor c = Relaid(beta == 0 ? Tensor::Full(*device, {m, n}, types.out, std::nan(""))
                                             : before.CopyTo(types.out),
                                   c_layout);
-          Gemm(Relaid(a, a_layout), Relaid(b, b_layout), c, alpha, beta, with_bias ? bias : Tensor());
+          Gemm(Relaid(a, a_layout), Relaid(b, b_layout), c, alpha, beta,
+               with_bias ? bias : Tensor());
           const std::vector<double> got = c.ToVector();
           for (int64_t i = 0; i < m * n; ++i) {
-            const double want = alpha * product[i] + beta * c_values[i] +
-                                (with_bias ? bias_values[i % n] : 0);
+            const double want =
+                alpha * product[i] + beta * c_values[i] + (with_bias ? bias_values[i % n] : 0);
             ASSERT_NEAR(got[i], want, Tolerance(types.in, types.out, k))
                 << DTypeName(types.in) << " " << DTypeName(types.out) << " " << m << "x" << n << "x"
                 << k << " layout " << layout << " mode " << mode << " element " << i;
@@ -158,7 +160,8 @@ TEST(GemmTest, BatchesAndBroadcastBatches) {
   ASSERT_EQ(c.shape(), (Shape{3, 2, 4, 6}));
   for (int64_t i = 0; i < 3; ++i) {
     for (int64_t j = 0; j < 2; ++j) {
-      const Tensor want = MatMul(a.AsStrided({4, 5}, {5, 1}, i * 20), b.AsStrided({5, 6}, {6, 1}, j * 30));
+      const Tensor want =
+          MatMul(a.AsStrided({4, 5}, {5, 1}, i * 20), b.AsStrided({5, 6}, {6, 1}, j * 30));
       EXPECT_EQ(c.AsStrided({4, 6}, {6, 1}, (i * 2 + j) * 24).ToVector(), want.ToVector());
     }
   }
@@ -170,12 +173,24 @@ TEST(GemmTest, Bf16WithoutPrimitivesIsConverted) {
   const int64_t m = 37, n = 21, k = 50;
   for (const DType out : {DType::kBF16, DType::kF32}) {
     for (const bool transposed : {false, true}) {
-      const Tensor a = RandomTensor(*device, transposed ? Shape{k, m} : Shape{m, k}, 1, 1, DType::kBF16);
-      const Tensor b = RandomTensor(*device, transposed ? Shape{n, k} : Shape{k, n}, 2, 1, DType::kBF16);
+      const Tensor a =
+          RandomTensor(*device, transposed ? Shape{k, m} : Shape{m, k}, 1, 1, DType::kBF16);
+      const Tensor b =
+          RandomTensor(*device, transposed ? Shape{n, k} : Shape{k, n}, 2, 1, DType::kBF16);
       const Tensor c = RandomTensor(*device, {m, n}, 3, 1, out), want = c.CopyTo(out);
       Gemm(transposed ? TransposedView(a) : a, transposed ? TransposedView(b) : b, want, 1, 1);
-      converting.Run({DType::kBF16, out, m, n, k, {a.raw(), a.dim(1), transposed},
-                      {b.raw(), b.dim(1), transposed}, c.raw(), n, 1, 1}, *device);
+      converting.Run({DType::kBF16,
+                      out,
+                      m,
+                      n,
+                      k,
+                      {a.raw(), a.dim(1), transposed},
+                      {b.raw(), b.dim(1), transposed},
+                      c.raw(),
+                      n,
+                      1,
+                      1},
+                     *device);
       const std::vector<double> got = c.ToVector(), expected = want.ToVector();
       for (size_t i = 0; i < got.size(); ++i) {
         ASSERT_NEAR(got[i], expected[i], out == DType::kF32 ? 1e-4 : 0.02 * (1 + std::abs(got[i])));
@@ -202,7 +217,10 @@ TEST(GemmTest, MorePrimitivesThanTheCacheHolds) {
 TEST(GemmTest, OutOfMemoryIsAFailure) {
   const auto device = MakeCpuDevice({.memory_limit_bytes = 4 << 20});
   const Tensor a = Tensor::Zeros(*device, {400, 400}, DType::kF64);
-  const Status status = CatchFailure([&] { MatMul(a, a); MatMul(MatMul(a, a), MatMul(a, a)); });
+  const Status status = CatchFailure([&] {
+    MatMul(a, a);
+    MatMul(MatMul(a, a), MatMul(a, a));
+  });
   EXPECT_EQ(status.code(), absl::StatusCode::kResourceExhausted);
 }
 
@@ -214,8 +232,9 @@ TEST(MatMulTest, Gradients) {
       ExpectGradientsMatch(fn, {RandomTensor(*device, ta ? Shape{3, 2} : Shape{2, 3}, 1),
                                 RandomTensor(*device, tb ? Shape{4, 3} : Shape{3, 4}, 2)});
       // Batches that broadcast on either side, and a missing batch dimension.
-      ExpectGradientsMatch(fn, {RandomTensor(*device, ta ? Shape{2, 1, 3, 2} : Shape{2, 1, 2, 3}, 1),
-                                RandomTensor(*device, tb ? Shape{3, 4, 3} : Shape{3, 3, 4}, 2)});
+      ExpectGradientsMatch(fn,
+                           {RandomTensor(*device, ta ? Shape{2, 1, 3, 2} : Shape{2, 1, 2, 3}, 1),
+                            RandomTensor(*device, tb ? Shape{3, 4, 3} : Shape{3, 3, 4}, 2)});
       ExpectGradientsMatch(fn, {RandomTensor(*device, ta ? Shape{3, 2} : Shape{2, 3}, 1),
                                 RandomTensor(*device, tb ? Shape{5, 4, 3} : Shape{5, 3, 4}, 2)});
     }

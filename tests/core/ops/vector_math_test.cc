@@ -10,7 +10,8 @@
 namespace trireme {
 namespace {
 
-// The largest error of fn over `count` points of [low, high], in units of the last place of the result.
+// The largest error of fn over `count` points of [low, high], in units of the last place of the
+// result.
 template <typename T, typename Fn, typename Exact>
 double MaxUlps(Fn fn, Exact exact, double low, double high, int count = 200000) {
   std::vector<T> x(count), y(count);
