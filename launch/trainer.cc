@@ -5,7 +5,6 @@
 #include <numbers>
 
 #include "absl/strings/str_cat.h"
-#include "absl/time/clock.h"
 
 #include "core/autograd/node.h"
 #include "core/base/log.h"
@@ -61,8 +60,9 @@ StatusOr<DType> ComputeDType(absl::string_view name) {
 }
 
 StatusOr<std::unique_ptr<Trainer>> Trainer::Create(const RunConfig& config, const Dataset& dataset,
-                                                   Communicator& world, Device& device) {
-  std::unique_ptr<Trainer> trainer(new Trainer(config, dataset, world, device));
+                                                   Communicator& world, Device& device,
+                                                   PhaseTimer& phases) {
+  std::unique_ptr<Trainer> trainer(new Trainer(config, dataset, world, device, phases));
   RETURN_IF_ERROR(trainer->Init());
   return trainer;
 }
@@ -96,6 +96,7 @@ Status Trainer::Init() {
 void Trainer::Resume(int64_t step) {
   prefetcher_.reset();
   step_ = step;
+  update_->set_step(step);
 }
 
 void Trainer::StartPrefetch() {
@@ -124,6 +125,11 @@ StatusOr<Batch> Trainer::Load(const WorkItem& item) {
   return batch;
 }
 
+StatusOr<std::vector<CompletedJob>> Trainer::Exchange(absl::Span<const LossSum> losses) {
+  const PhaseScope scope(phases_, Phase::kExchangeWait);
+  return exchange_->Finish(losses);
+}
+
 StatusOr<StepReport> Trainer::Step() {
   StepReport report;
   ForwardContext context;
@@ -138,14 +144,11 @@ StatusOr<StepReport> Trainer::Step() {
   };
   const std::vector<WorkItem> items = exchange_->Plan(step_);
   ASSIGN_OR_RETURN(const RoundReport round, executor_->Run(items, load, context, *exchange_));
-  report.load = round.load;
-  report.forward = round.forward;
-  report.backward = round.backward;
-
-  absl::Time start = absl::Now();
-  ASSIGN_OR_RETURN(const std::vector<CompletedJob> jobs, exchange_->Finish(round.losses));
-  report.exchange = absl::Now() - start;
-  start = absl::Now();
+  phases_.Add(Phase::kData, round.load);
+  phases_.Add(Phase::kForward, round.forward);
+  phases_.Add(Phase::kBackward, round.backward);
+  ASSIGN_OR_RETURN(const std::vector<CompletedJob> jobs, Exchange(round.losses));
+  const PhaseScope scope(phases_, Phase::kOptimizer);
   for (const CompletedJob& job : jobs) {
     if (job.loss.count == 0) {
       return absl::InvalidArgumentError(
@@ -166,13 +169,13 @@ StatusOr<StepReport> Trainer::Step() {
     update_->Step(*job.gradients, report.learning_rate,
                   mean * ClipFactor(report.grad_norm, config_.clip_norm()));
   }
-  report.update = absl::Now() - start;
   report.flops = flops * world_.size();  // Equal shares, up to one sample.
   report.step = ++step_;
   return report;
 }
 
 StatusOr<EvaluationReport> Trainer::Evaluate(int64_t num_batches) {
+  const PhaseScope scope(phases_, Phase::kEvaluation);
   const NoGrad no_grad;
   const int64_t batch_size = config_.batch().global_batch_size();
   int64_t num_samples = dataset_.num_samples(Split::kValidation);

@@ -6,12 +6,11 @@
 #include <optional>
 #include <string>
 
-#include "absl/time/time.h"
-
 #include "core/device/device.h"
 #include "core/module/model.h"
 #include "data/dataset.h"
 #include "data/prefetch.h"
+#include "launch/phase_timer.h"
 #include "launch/run_config.pb.h"
 #include "optim/lr_schedules.h"
 #include "optim/parameter_update.h"
@@ -28,7 +27,6 @@ struct StepReport {
   double learning_rate = 0;
   int64_t num_tokens = 0;  // Labels, over all ranks.
   double flops = 0;        // Of the model, over all ranks: three times the forward pass.
-  absl::Duration load, forward, backward, exchange, update;
 };
 
 struct EvaluationReport {
@@ -43,7 +41,8 @@ class Trainer {
  public:
   // The config is resolved and checked. Everything is allocated here. All of the references outlive this.
   static StatusOr<std::unique_ptr<Trainer>> Create(const RunConfig& config, const Dataset& dataset,
-                                                   Communicator& world, Device& device);
+                                                   Communicator& world, Device& device,
+                                                   PhaseTimer& phases);
 
   // One update. ABORTED-like statuses of other ranks, INVALID_ARGUMENT when the loss is not finite (the
   // update is not made).
@@ -61,16 +60,19 @@ class Trainer {
   const GradientBuffers& gradients() { return exchange_->sink(0); }
 
  private:
-  Trainer(const RunConfig& config, const Dataset& dataset, Communicator& world, Device& device)
-      : config_(config), dataset_(dataset), world_(world), device_(device) {}
+  Trainer(const RunConfig& config, const Dataset& dataset, Communicator& world, Device& device,
+          PhaseTimer& phases)
+      : config_(config), dataset_(dataset), world_(world), device_(device), phases_(phases) {}
   Status Init();
   void StartPrefetch();
   StatusOr<Batch> Load(const WorkItem& item);
+  StatusOr<std::vector<CompletedJob>> Exchange(absl::Span<const LossSum> losses);
 
   const RunConfig config_;
   const Dataset& dataset_;
   Communicator& world_;
   Device& device_;
+  PhaseTimer& phases_;
   AllReduceOptions batch_options_;
   std::unique_ptr<Model> model_;
   std::optional<ParameterUpdate> update_;
@@ -79,7 +81,6 @@ class Trainer {
   std::unique_ptr<Executor> executor_;
   std::unique_ptr<Prefetcher> prefetcher_;
   int64_t step_ = 0;
-  double flops_per_step_ = 0;
 };
 
 // "f32", "bf16", "f64".

@@ -1,6 +1,6 @@
 #include "parallel/pipeline/executor.h"
 
-#include <algorithm>
+#include <utility>
 
 #include "absl/time/clock.h"
 

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "absl/time/time.h"
+#include "absl/types/span.h"
 
 #include "core/base/status.h"
 #include "core/module/model.h"

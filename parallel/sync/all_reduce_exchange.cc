@@ -31,8 +31,15 @@ AllReduceExchange::AllReduceExchange(const ParameterSet& parameters, Device& dev
     : device_(device),
       replica_(replica),
       options_(options),
-      gradients_(parameters, device),
-      first_started_(gradients_.num_units()) {}
+      gradients_(parameters, device) {
+  int last = gradients_.num_units() - 1;
+  for (int unit = last; unit >= 0; --unit) {
+    const Tensor bucket = gradients_.Units(unit, last);
+    if (unit > 0 && bucket.numel() * DTypeSize(bucket.dtype()) < options_.bucket_bytes) continue;
+    buckets_.push_back({unit, last});
+    last = unit - 1;
+  }
+}
 
 std::vector<WorkItem> AllReduceExchange::Plan(int64_t step) {
   job_ = step;
@@ -40,12 +47,12 @@ std::vector<WorkItem> AllReduceExchange::Plan(int64_t step) {
 }
 
 void AllReduceExchange::UnitDone(int, int unit) {
-  if (unit >= first_started_) return;
-  const Tensor bucket = gradients_.Units(unit, first_started_ - 1);
-  if (unit > 0 && bucket.numel() * DTypeSize(bucket.dtype()) < options_.bucket_bytes) return;
-  gradients_.ZeroUntouched(unit, first_started_ - 1);
-  first_started_ = unit;
-  if (bucket.numel() > 0) in_flight_.push_back(replica_.AllReduce(bucket, {.purpose = "gradients"}));
+  for (; num_started_ < buckets_.size() && buckets_[num_started_].first >= unit; ++num_started_) {
+    const Bucket& bucket = buckets_[num_started_];
+    gradients_.ZeroUntouched(bucket.first, bucket.last);
+    in_flight_.push_back(
+        replica_.AllReduce(gradients_.Units(bucket.first, bucket.last), {.purpose = "gradients"}));
+  }
 }
 
 StatusOr<std::vector<CompletedJob>> AllReduceExchange::Finish(absl::Span<const LossSum> losses) {
@@ -57,9 +64,11 @@ StatusOr<std::vector<CompletedJob>> AllReduceExchange::Finish(absl::Span<const L
       device_, {3},
       {total.sum, static_cast<double>(total.count), static_cast<double>(total.bytes)}, DType::kF64);
   in_flight_.push_back(replica_.AllReduce(sums, {.purpose = "loss"}));
-  for (const auto& work : in_flight_) RETURN_IF_ERROR(work->Wait());
+  Status status;
+  for (const auto& work : in_flight_) status.Update(work->Wait());
   in_flight_.clear();
-  first_started_ = gradients_.num_units();
+  num_started_ = 0;
+  RETURN_IF_ERROR(status);
   const std::vector<double> values = sums.ToVector();
   return std::vector<CompletedJob>{{job_,
                                     &gradients_,

@@ -32,12 +32,19 @@ class AllReduceExchange : public GradientExchange {
   StatusOr<std::vector<CompletedJob>> Finish(absl::Span<const LossSum> losses) override;
 
  private:
+  // Units [first, last], reduced in one call. Fixed when the exchange is made, so that all ranks make
+  // the same calls, whichever units report and whether a rank has work or not.
+  struct Bucket {
+    int first, last;
+  };
+
   Device& device_;
   Communicator& replica_;
   const AllReduceOptions options_;
   GradientBuffers gradients_;
+  std::vector<Bucket> buckets_;  // From the last units to the first, as backward meets them.
   int64_t job_ = 0;
-  int first_started_;  // Units from here on are being reduced.
+  size_t num_started_ = 0;  // Buckets of this step whose reduction runs.
   std::vector<std::unique_ptr<Work>> in_flight_;
 };
 

@@ -27,11 +27,12 @@ class Chain : public Model {
   int num_units() const override { return kUnits; }
   Tensor RunUnit(int unit, const Tensor& hidden, const Batch& batch, const ForwardContext&) override {
     const Tensor x = unit == 0 ? batch.inputs : hidden;
-    const Tensor probed = Record("probe", {weights_[unit]->working}, {weights_[unit]->working.Detach()},
+    const Tensor& weight = weights_[unit]->working;
+    const Tensor probed = Record("probe", {weight}, weight.Detach(),
                                  [this, unit](absl::Span<const Tensor> grads) -> Grads {
                                    on_backward_(unit);
                                    return {grads[0]};
-                                 })[0];
+                                 });
     const Tensor y = MatMul(x, probed);
     return unit + 1 == kUnits ? Sum(y) : y;
   }
@@ -43,7 +44,10 @@ class Chain : public Model {
 
 StatusOr<Batch> LoadOnes(Device& device, const WorkItem& item) {
   const int64_t n = item.samples.size();
-  return Batch{.inputs = Tensor::Full(device, {n, 3}, DType::kF64, 1), .num_targets = n};
+  Batch batch;
+  batch.inputs = Tensor::Full(device, {n, 3}, DType::kF64, 1);
+  batch.num_targets = n;
+  return batch;
 }
 
 // The exchange starts to talk about the last units while the first ones are still being differentiated.
@@ -77,7 +81,7 @@ TEST(ExecutorTest, MicroBatchesAndRecomputationChangeNothing) {
       Chain model([](int) {});
       ASSERT_TRUE(model.parameters().Materialize(*device, DType::kF64, 1).ok());
       AllReduceExchange exchange(model.parameters(), *device, *world, {6, micro, 1 << 20});
-      Executor executor(model, {recompute});
+      Executor executor(model, {.recompute = recompute});
       const auto load = [&](const WorkItem& item) { return LoadOnes(*device, item); };
       auto round = executor.Run(exchange.Plan(0), load, {}, exchange);
       ASSERT_TRUE(round.ok()) << round.status();

@@ -1,0 +1,68 @@
+#include "launch/run_state.h"
+
+#include "absl/strings/str_cat.h"
+
+#include "launch/checkpoint/checkpoint_reader.h"
+#include "launch/config.h"
+#include "launch/text_exchange.h"
+
+namespace trireme {
+std::vector<SavedTensor> ParameterTensors(const ParameterSet& parameters) {
+  std::vector<SavedTensor> tensors;
+  for (const auto& parameter : parameters.parameters()) {
+    const ParamSpec& spec = parameter->spec;
+    tensors.push_back({spec.path, spec.global, spec.local, parameter->owned});
+  }
+  return tensors;
+}
+
+std::vector<SavedTensor> StateTensors(Trainer& trainer) {
+  std::vector<SavedTensor> tensors = ParameterTensors(trainer.model().parameters());
+  for (const ParameterUpdate::State& state : trainer.update().States()) {
+    const ParamSpec& spec = state.parameter->spec;
+    tensors.push_back(
+        {absl::StrCat(spec.path, "/", state.name), spec.global, spec.local, state.value});
+  }
+  return tensors;
+}
+
+std::vector<SavedTensor> ShareToWrite(const std::vector<SavedTensor>& all, int rank, int size) {
+  std::vector<SavedTensor> share;
+  for (size_t i = rank; i < all.size(); i += size) share.push_back(all[i]);
+  return share;
+}
+
+CheckpointGroup MakeCheckpointGroup(Communicator& world) {
+  return {world.rank(), world.size(),
+          [&world](const std::string& mine) { return GatherTexts(world, mine); },
+          [&world](const std::string& text) { return BroadcastText(world, text); }};
+}
+
+CheckpointInfo MakeCheckpointInfo(const Trainer& trainer, const RunConfig& config,
+                                  uint64_t dataset_fingerprint) {
+  CheckpointInfo info;
+  info.step = trainer.step();
+  info.config_hash = ConfigHash(config);
+  info.config = PrintConfig({config, {}}, /*with_origins=*/false);
+  info.mesh["replica"] = config.mesh().replica();
+  info.scalars["next_sample"] = trainer.step() * config.batch().global_batch_size();
+  info.scalars["dataset"] = absl::StrCat(absl::Hex(dataset_fingerprint));
+  return info;
+}
+
+Status LoadState(const std::string& directory, uint64_t dataset_fingerprint, Trainer& trainer) {
+  ASSIGN_OR_RETURN(CheckpointReader reader, CheckpointReader::Open(directory));
+  ASSIGN_OR_RETURN(const std::string dataset, reader.info().Text("dataset"));
+  if (dataset != absl::StrCat(absl::Hex(dataset_fingerprint))) {
+    return absl::FailedPreconditionError(
+        absl::StrCat(directory, " was trained on other data than the config names now"));
+  }
+  for (const SavedTensor& tensor : StateTensors(trainer)) RETURN_IF_ERROR(reader.Read(tensor));
+  for (const auto& parameter : trainer.model().parameters().parameters()) {
+    RETURN_IF_ERROR(CatchFailure([&] { parameter->RefreshWorking(); }));
+  }
+  trainer.Resume(reader.info().step);
+  return absl::OkStatus();
+}
+
+}  // namespace trireme

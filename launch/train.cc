@@ -1,0 +1,169 @@
+#include "launch/train.h"
+
+#include <algorithm>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+#include "absl/time/clock.h"
+
+#include "data/dataset.h"
+#include "launch/checkpoint/checkpoint_dir.h"
+#include "launch/run_dir.h"
+#include "launch/run_reporter.h"
+#include "launch/run_state.h"
+#include "launch/stop_signal.h"
+#include "launch/text_exchange.h"
+#include "launch/trainer.h"
+
+namespace trireme {
+namespace {
+
+class Run {
+ public:
+  Run(const LoadedConfig& loaded, const RankContext& rank)
+      : loaded_(loaded), config_(loaded.config), world_(rank.world), device_(rank.device),
+        threads_warning_(rank.threads_warning) {}
+
+  StatusOr<RunEnding> Execute(const std::string& resume) {
+    RETURN_IF_ERROR(Prepare(resume));
+    while (trainer_->step() < config_.num_steps()) {
+      RETURN_IF_ERROR(OneStep());
+      const int64_t step = trainer_->step();
+      ASSIGN_OR_RETURN(const int signal, AgreeOnStopSignal());
+      const bool last = step == config_.num_steps();
+      if (last || Due(config_.evaluation().every())) RETURN_IF_ERROR(EvaluateNow());
+      if (last || signal != 0 || Due(config_.checkpoint().every())) RETURN_IF_ERROR(Save());
+      if (signal != 0 && !last) {
+        reporter_->Summary(absl::StrCat("stopped by ", StopSignalName(signal), " after step ", step));
+        return RunEnding::kStopped;
+      }
+    }
+    reporter_->Summary("done");
+    return RunEnding::kDone;
+  }
+
+ private:
+  Status Prepare(const std::string& resume) {
+    const RunConfig::Data& data = config_.data();
+    const ComponentConfig dataset = ToComponentConfig(data.dataset());
+    ASSIGN_OR_RETURN(dataset_,
+                     MakeDataset(dataset.name, dataset.params, {data.sequence_length()}));
+    // Ranks read the folder before rank 0 writes there.
+    ASSIGN_OR_RETURN(const ResumeFrom from, DecideResume(config_, resume));
+    RETURN_IF_ERROR(world_.Barrier({.purpose = "resume"})->Wait());
+    Status prepared;
+    if (world_.rank() == 0) prepared = PrepareRunDir(loaded_);
+    RETURN_IF_ERROR(prepared);
+    RETURN_IF_ERROR(world_.Barrier({.purpose = "run folder"})->Wait());
+
+    ASSIGN_OR_RETURN(reporter_, RunReporter::Create({config_.run_dir(), world_.rank(),
+                                                     config_.num_steps(), config_.log_every()}));
+    if (world_.rank() == 0 && !threads_warning_.empty()) reporter_->Line(threads_warning_);
+    ASSIGN_OR_RETURN(replica_, world_.Split(0, world_.rank(), "replica"));
+    ASSIGN_OR_RETURN(trainer_, Trainer::Create(config_, *dataset_, *replica_, device_,
+                                               reporter_->phases()));
+    RETURN_IF_ERROR(LoadCheckpoint(from, resume));
+    return reporter_->Start(trainer_->step());
+  }
+
+  // Rank 0 chooses the checkpoint for all.
+  Status LoadCheckpoint(ResumeFrom from, const std::string& resume) {
+    std::string directory;
+    Status found;
+    if (from == ResumeFrom::kPath) {
+      directory = resume;
+    } else if (from == ResumeFrom::kNewest && world_.rank() == 0) {
+      auto newest = FindLatest(CheckpointsDir(config_.run_dir()));
+      if (newest.ok()) {
+        directory = *newest;
+      } else if (!absl::IsNotFound(newest.status())) {
+        found = newest.status();
+      }
+    }
+    RETURN_IF_ERROR(found);
+    ASSIGN_OR_RETURN(directory, BroadcastText(world_, directory));
+    if (directory.empty()) {
+      reporter_->Line(absl::StrFormat("%d parameters, starting at step 0",
+                                      trainer_->model().parameters().num_elements()));
+      return absl::OkStatus();
+    }
+    RETURN_IF_ERROR(LoadState(directory, dataset_->fingerprint(), *trainer_));
+    reporter_->Line(absl::StrCat("resuming from ", directory));
+    return absl::OkStatus();
+  }
+
+  bool Due(int64_t every) const { return every > 0 && trainer_->step() % every == 0; }
+
+  Status OneStep() {
+    const absl::Time start = absl::Now();
+    ASSIGN_OR_RETURN(const StepReport report, trainer_->Step());
+    StepMetrics metrics;
+    metrics.step = report.step;
+    metrics.loss = report.loss;
+    metrics.grad_norm = report.grad_norm;
+    metrics.learning_rate = report.learning_rate;
+    metrics.tokens = report.num_tokens;
+    metrics.step_seconds = absl::ToDoubleSeconds(absl::Now() - start);
+    metrics.model_flops = report.flops;
+    const int64_t sent = replica_->journal().SentBytes("replica");
+    metrics.comm_bytes["replica"] = sent - std::exchange(sent_bytes_, sent);
+    return reporter_->Step(metrics);
+  }
+
+  // A signal may reach some ranks only, and at different times.
+  StatusOr<int> AgreeOnStopSignal() {
+    int signal = StopSignal();
+    if (world_.size() == 1) return signal;
+    RETURN_IF_ERROR(CatchFailure([&] {
+      const int64_t mine = signal;
+      const Tensor largest = Tensor::FromHost<int64_t>(device_, {1}, {&mine, 1});
+      ThrowIfError(world_.AllReduce(largest, {.purpose = "stop", .op = ReduceOp::kMax})->Wait());
+      signal = static_cast<int>(largest.Item());
+    }));
+    return signal;
+  }
+
+  Status EvaluateNow() {
+    if (dataset_->num_samples(Split::kValidation) == 0) return absl::OkStatus();
+    const absl::Time start = absl::Now();
+    ASSIGN_OR_RETURN(const EvaluationReport report,
+                     trainer_->Evaluate(config_.evaluation().num_batches()));
+    EvaluationMetrics metrics;
+    metrics.step = trainer_->step();
+    metrics.loss = report.mean_loss();
+    if (report.loss.bytes > 0) metrics.bits_per_byte = report.bits_per_byte();
+    metrics.accuracy = report.accuracy;
+    metrics.num_targets = report.loss.count;
+    metrics.seconds = absl::ToDoubleSeconds(absl::Now() - start);
+    return reporter_->Evaluation(metrics);
+  }
+
+  Status Save() {
+    const PhaseScope scope(reporter_->phases(), Phase::kCheckpoint);
+    const std::vector<SavedTensor> mine =
+        ShareToWrite(StateTensors(*trainer_), world_.rank(), world_.size());
+    return SaveCheckpoint(MakeCheckpointGroup(world_), CheckpointsDir(config_.run_dir()),
+                          mine, MakeCheckpointInfo(*trainer_, config_, dataset_->fingerprint()),
+                          static_cast<int>(config_.checkpoint().keep()));
+  }
+
+  const LoadedConfig& loaded_;
+  const RunConfig& config_;
+  Communicator& world_;
+  CpuDevice& device_;
+  const std::string threads_warning_;
+  std::unique_ptr<Dataset> dataset_;
+  std::unique_ptr<RunReporter> reporter_;
+  std::unique_ptr<Communicator> replica_;
+  std::unique_ptr<Trainer> trainer_;
+  int64_t sent_bytes_ = 0;
+};
+
+}  // namespace
+
+StatusOr<RunEnding> Train(const LoadedConfig& loaded, const std::string& resume,
+                          const RankContext& rank) {
+  return Run(loaded, rank).Execute(resume);
+}
+
+}  // namespace trireme

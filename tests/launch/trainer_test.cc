@@ -1,0 +1,176 @@
+// N ranks equal one rank: losses, gradients and updated weights of the whole training step.
+#include "launch/trainer.h"
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <mutex>
+
+#include "absl/strings/str_cat.h"
+
+#include "core/ops/devices.h"
+#include "launch/catalogue.h"
+#include "launch/config.h"
+#include "parallel/comm/local.h"
+
+namespace trireme {
+namespace {
+
+constexpr char kTransformer[] = R"(
+  run_dir: "unused"
+  seed: 5
+  dtype: "f64"
+  model {
+    name: "transformer" width: 16 num_layers: 2 mlp_width: 20 dropout: 0.1 layers: "S"
+    S { name: "softmax" heads: 4 kv_heads: 2 qk_norm: true }
+  }
+  data {
+    dataset {
+      name: "synthetic" vocabulary_size: 29 num_tokens: 5000 max_document_tokens: 30
+      validation_fraction: 0.1
+    }
+    sequence_length: 21
+  }
+  batch { global_batch_size: 6 }
+  num_steps: 3
+  optimizer { name: "adamw" }
+  lr_schedule { name: "cosine" warmup_steps: 1 }
+  learning_rate: 0.01
+  clip_norm: 0.5
+  bucket_bytes: 1000
+)";
+
+struct Trace {
+  std::vector<double> losses, norms, gradients, weights;
+  double validation_loss = 0;
+};
+
+RunConfig Resolved(int num_ranks, const std::vector<std::string>& assignments) {
+  auto loaded = ParseConfig("test.textproto", kTransformer, assignments);
+  EXPECT_TRUE(loaded.ok()) << loaded.status();
+  const Status status = ResolveConfig(num_ranks, Catalogue(), &*loaded);
+  EXPECT_TRUE(status.ok()) << status;
+  return loaded->config;
+}
+
+Trace Run(int num_ranks, const std::vector<std::string>& assignments) {
+  const RunConfig config = Resolved(num_ranks, assignments);
+  Trace trace;
+  const Status status = RunOnRanks(num_ranks, {}, [&](Communicator& world) -> Status {
+    auto device = MakeCpuDevice({.num_threads = 1 + world.rank() % 2});
+    const ComponentConfig data = ToComponentConfig(config.data().dataset());
+    ASSIGN_OR_RETURN(auto dataset,
+                     MakeDataset(data.name, data.params, {config.data().sequence_length()}));
+    PhaseTimer phases;
+    ASSIGN_OR_RETURN(auto trainer, Trainer::Create(config, *dataset, world, *device, phases));
+    Trace mine;
+    for (int64_t step = 0; step < config.num_steps(); ++step) {
+      ASSIGN_OR_RETURN(const StepReport report, trainer->Step());
+      mine.losses.push_back(report.loss);
+      mine.norms.push_back(report.grad_norm);
+    }
+    mine.gradients = trainer->gradients().All().ToVector();
+    for (const auto& parameter : trainer->model().parameters().parameters()) {
+      for (const double value : parameter->working.ToVector()) mine.weights.push_back(value);
+    }
+    ASSIGN_OR_RETURN(const EvaluationReport evaluation, trainer->Evaluate(0));
+    mine.validation_loss = evaluation.mean_loss();
+    // Every rank has the same, to the bit.
+    static std::mutex mutex;
+    const std::lock_guard<std::mutex> lock(mutex);
+    if (!trace.losses.empty()) {
+      EXPECT_EQ(mine.losses, trace.losses);
+      EXPECT_EQ(mine.gradients, trace.gradients);
+      EXPECT_EQ(mine.weights, trace.weights);
+      EXPECT_EQ(mine.validation_loss, trace.validation_loss);
+    }
+    trace = mine;
+    return absl::OkStatus();
+  });
+  EXPECT_TRUE(status.ok()) << status;
+  return trace;
+}
+
+void ExpectNear(const std::vector<double>& actual, const std::vector<double>& expected, double tolerance,
+                const char* what) {
+  ASSERT_EQ(actual.size(), expected.size()) << what;
+  double largest = 0;
+  for (const double value : expected) largest = std::max(largest, std::abs(value));
+  for (size_t i = 0; i < actual.size(); ++i) {
+    ASSERT_NEAR(actual[i], expected[i], tolerance * largest) << what << " " << i;
+  }
+}
+
+void ExpectEqualTraces(const Trace& actual, const Trace& expected, double tolerance) {
+  ExpectNear(actual.losses, expected.losses, tolerance, "loss");
+  ExpectNear(actual.norms, expected.norms, tolerance, "gradient norm");
+  ExpectNear(actual.gradients, expected.gradients, tolerance, "gradient");
+  ExpectNear(actual.weights, expected.weights, tolerance, "weight");
+  ExpectNear({actual.validation_loss}, {expected.validation_loss}, tolerance, "validation loss");
+}
+
+// Six samples over 1 to 8 ranks: equal shares, ragged shares and ranks with none; documents of any length;
+// dropout; micro-batches of one and two samples.
+TEST(TrainerTest, RanksAndMicroBatchesEqualOneRank) {
+  const Trace one = Run(1, {});
+  EXPECT_NE(one.losses[0], one.losses[1]);
+  for (const int num_ranks : {2, 3, 4, 8}) {
+    SCOPED_TRACE(num_ranks);
+    ExpectEqualTraces(Run(num_ranks, {}), one, 1e-10);
+  }
+  ExpectEqualTraces(Run(1, {"batch.micro_batch_size=1"}), one, 1e-10);
+  ExpectEqualTraces(Run(4, {"batch.micro_batch_size=1", "bucket_bytes=1000000"}), one, 1e-10);
+}
+
+TEST(TrainerTest, RecomputationEqualsSaving) {
+  ExpectEqualTraces(Run(2, {"recompute=true"}), Run(2, {}), 1e-14);
+}
+
+TEST(TrainerTest, TiedHeadOnFourRanks) {
+  const std::vector<std::string> tied = {"model.tied_head=true"};
+  ExpectEqualTraces(Run(4, tied), Run(1, tied), 1e-10);
+}
+
+double Distance(const std::vector<double>& a, const std::vector<double>& b) {
+  double sum = 0;
+  for (size_t i = 0; i < a.size(); ++i) sum += (a[i] - b[i]) * (a[i] - b[i]);
+  return std::sqrt(sum);
+}
+
+// In f32, N ranks are at most twice as far from the truth as one rank.
+TEST(TrainerTest, SinglePrecisionOnFourRanksIsAsNearToTheTruthAsOnOne) {
+  const Trace truth = Run(1, {});
+  const Trace one = Run(1, {"dtype=f32"}), four = Run(4, {"dtype=f32"});
+  EXPECT_GT(Distance(one.gradients, truth.gradients), 0);
+  EXPECT_LE(Distance(four.gradients, truth.gradients), 2 * Distance(one.gradients, truth.gradients));
+  EXPECT_LE(Distance(four.losses, truth.losses), 2 * Distance(one.losses, truth.losses) + 1e-7);
+}
+
+TEST(TrainerTest, Bf16FollowsTheTruth) {
+  const Trace truth = Run(1, {}), bf16 = Run(3, {"dtype=bf16"});
+  for (size_t i = 0; i < truth.losses.size(); ++i) {
+    EXPECT_NEAR(bf16.losses[i], truth.losses[i], 0.02 * truth.losses[i]);
+  }
+}
+
+TEST(TrainerTest, ALossThatIsNotFiniteNamesItsStepAndLeavesTheParameters) {
+  const RunConfig config = Resolved(1, {"learning_rate=1e300", "clip_norm=0", "num_steps=9"});
+  auto device = MakeCpuDevice();
+  auto world = MakeSelfCommunicator();
+  const ComponentConfig data = ToComponentConfig(config.data().dataset());
+  auto dataset = MakeDataset(data.name, data.params, {config.data().sequence_length()});
+  ASSERT_TRUE(dataset.ok()) << dataset.status();
+  PhaseTimer phases;
+  auto trainer = Trainer::Create(config, **dataset, *world, *device, phases);
+  ASSERT_TRUE(trainer.ok()) << trainer.status();
+  ASSERT_TRUE((*trainer)->Step().ok());
+  const std::vector<double> before =
+      (*trainer)->model().parameters().parameters()[0]->owned.ToVector();
+  const Status status = (*trainer)->Step().status();
+  EXPECT_THAT(status.message(), ::testing::HasSubstr("step 2: the loss is"));
+  EXPECT_EQ((*trainer)->model().parameters().parameters()[0]->owned.ToVector(), before);
+  EXPECT_EQ((*trainer)->step(), 1);
+}
+
+}  // namespace
+}  // namespace trireme

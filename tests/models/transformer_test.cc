@@ -1,0 +1,175 @@
+#include "models/transformer.h"
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+
+#include "core/autograd/backward.h"
+#include "core/module/gradient_buffers.h"
+#include "core/ops/devices.h"
+#include "core/ops/ops.h"
+#include "tests/testing/batches.h"
+
+namespace trireme {
+namespace {
+
+using testing::PackedDocuments;
+
+constexpr int64_t kVocab = 23;
+
+ComponentConfig Config(const ParamMap& params = {}, const ParamMap& mixer = {}) {
+  ComponentConfig config{"transformer",
+                         {{"width", "12"}, {"num_layers", "2"}, {"mlp_width", "10"}, {"init_stddev", "0.3"}},
+                         {{"S", {"softmax", {{"heads", "4"}, {"kv_heads", "2"}, {"head_width", "6"}}, {}}}}};
+  for (const auto& [key, value] : params) config.params[key] = value;
+  for (const auto& [key, value] : mixer) config.parts["S"].params[key] = value;
+  return config;
+}
+
+std::unique_ptr<Model> Make(const ComponentConfig& config, Device& device, DType dtype = DType::kF64) {
+  auto model = MakeModel(config, {.vocab_size = kVocab});
+  EXPECT_TRUE(model.ok()) << model.status();
+  EXPECT_TRUE((*model)->parameters().Materialize(device, dtype, 3).ok());
+  return *std::move(model);
+}
+
+ForwardContext Training(const Batch& batch) {
+  ForwardContext context;
+  context.layout = batch.layout;
+  context.training = true;
+  context.seed = 5;
+  return context;
+}
+
+double LossOf(Model& model, const HostBatch& host, Device& device) {
+  const NoGrad no_grad;
+  const Batch batch = ToDevice(host, device);
+  return ForwardLoss(model, batch, Training(batch)).Item();
+}
+
+const std::vector<std::vector<int64_t>> kRagged = {{3, 5, 1}, {7}, {1, 1, 4}};
+
+// The gradient of every parameter against the slope of the whole loss along a random direction.
+void ExpectGradients(const ComponentConfig& config) {
+  auto device = MakeCpuDevice();
+  const std::unique_ptr<Model> model = Make(config, *device);
+  const HostBatch host = PackedDocuments(kRagged, kVocab, 1);
+  GradientBuffers gradients(model->parameters(), *device);
+  {
+    const Batch batch = ToDevice(host, *device);
+    const Tensor loss = ForwardLoss(*model, batch, Training(batch));
+    Backward({loss}, {Tensor()}, gradients);
+  }
+  const auto& parameters = model->parameters().parameters();
+  for (size_t i = 0; i < parameters.size(); ++i) {
+    const Tensor p = parameters[i]->owned;
+    const std::vector<double> start = p.ToVector(), grad = gradients.gradient(i).ToVector();
+    const RngKey key = MakeRngKey(9, parameters[i]->spec.path);
+    const auto loss_at = [&](double step) {
+      std::vector<double> moved = start;
+      for (size_t k = 0; k < moved.size(); ++k) moved[k] += step * NormalAt(key, k);
+      p.CopyFrom(Tensor::FromVector(*device, p.shape(), moved, DType::kF64));
+      return LossOf(*model, host, *device);
+    };
+    const double h = 1e-4;
+    const double coarse = (loss_at(h) - loss_at(-h)) / (2 * h);
+    const double fine = (loss_at(h / 2) - loss_at(-h / 2)) / h;
+    const double slope = (4 * fine - coarse) / 3;
+    loss_at(0);
+    double expected = 0;
+    for (size_t k = 0; k < grad.size(); ++k) expected += grad[k] * NormalAt(key, k);
+    EXPECT_NEAR(expected, slope, 1e-7 * std::max(1.0, std::abs(slope))) << parameters[i]->spec.path;
+    EXPECT_NE(slope, 0) << parameters[i]->spec.path;
+  }
+}
+
+TEST(TransformerTest, GradientsPlain) { ExpectGradients(Config()); }
+TEST(TransformerTest, GradientsTied) { ExpectGradients(Config({{"tied_head", "true"}})); }
+TEST(TransformerTest, GradientsDropout) { ExpectGradients(Config({{"dropout", "0.3"}})); }
+TEST(TransformerTest, GradientsQkNormWindow) {
+  ExpectGradients(Config({}, {{"qk_norm", "true"}, {"window", "3"}}));
+}
+
+TEST(TransformerTest, PackedDocumentsDoNotSeeEachOther) {
+  auto device = MakeCpuDevice();
+  const std::unique_ptr<Model> model = Make(Config(), *device);
+  const HostBatch packed = PackedDocuments({{3, 5, 2}}, kVocab, 1);
+  double apart = 0;
+  int64_t begin = 0;
+  for (const int64_t length : {3, 5, 2}) {
+    HostBatch one;
+    one.tokens.assign(packed.tokens.begin() + begin, packed.tokens.begin() + begin + length);
+    one.labels.assign(packed.labels.begin() + begin, packed.labels.begin() + begin + length);
+    one.document_begin.assign(length, 0);
+    one.segments = {{0, begin, length}};
+    apart += LossOf(*model, one, *device);
+    begin += length;
+  }
+  EXPECT_NEAR(LossOf(*model, packed, *device), apart, 1e-12 * std::abs(apart));
+}
+
+TEST(TransformerTest, RecomputationGivesTheSameGradients) {
+  auto device = MakeCpuDevice();
+  const std::unique_ptr<Model> model = Make(Config({{"dropout", "0.2"}}), *device);
+  const Batch batch = ToDevice(PackedDocuments(kRagged, kVocab, 1), *device);
+  GradientBuffers plain(model->parameters(), *device), again(model->parameters(), *device);
+  for (const bool recompute : {false, true}) {
+    const Tensor loss = ForwardLoss(*model, batch, Training(batch), recompute);
+    Backward({loss}, {Tensor()}, recompute ? again : plain);
+  }
+  EXPECT_EQ(plain.All().ToVector(), again.All().ToVector());
+}
+
+TEST(TransformerTest, LossIsTheCrossEntropyOfTheLogits) {
+  auto device = MakeCpuDevice();
+  const std::unique_ptr<Model> model = Make(Config(), *device);
+  const NoGrad no_grad;
+  const Batch batch = ToDevice(PackedDocuments(kRagged, kVocab, 1), *device);
+  const Tensor logits = model->Logits(batch, Training(batch));
+  EXPECT_EQ(logits.shape(), Shape({batch.inputs.dim(0), kVocab}));
+  const double loss = ForwardLoss(*model, batch, Training(batch)).Item();
+  EXPECT_NEAR(loss, CrossEntropy(logits, batch.labels).Item(), 1e-12 * loss);
+}
+
+TEST(TransformerTest, NearUniformAtTheStart) {
+  auto device = MakeCpuDevice();
+  const std::unique_ptr<Model> model = Make(Config({{"init_stddev", "0.02"}}), *device, DType::kF32);
+  const HostBatch host = PackedDocuments(kRagged, kVocab, 1);
+  const Batch batch = ToDevice(host, *device);
+  EXPECT_NEAR(LossOf(*model, host, *device) / batch.num_targets, std::log(kVocab), 0.05);
+}
+
+TEST(TransformerTest, FlopsCountTheMatrixProductsAndHalfTheAttentionSquare) {
+  auto model = MakeModel(Config(), {.vocab_size = kVocab});
+  TokenLayout layout;
+  layout.segments = {{0, 0, 10}};
+  const double projections = 2.0 * 10 * 12 * 6 * (4 + 2 + 2 + 4), attention = 4 * 50.0 * 4 * 6;
+  const double mlp = 3 * 2.0 * 10 * 12 * 10, head = 2.0 * 10 * kVocab * 12;
+  EXPECT_EQ((*model)->ForwardFlops(layout), 2 * (projections + attention + mlp) + head);
+}
+
+std::string ErrorOf(const ComponentConfig& config) {
+  return std::string(MakeModel(config, {.vocab_size = kVocab}).status().message());
+}
+
+TEST(TransformerTest, WrongConfigsAreRefusedByName) {
+  EXPECT_EQ(ErrorOf(Config({}, {{"kv_heads", "3"}})),
+            "softmax: kv_heads = 3 does not divide heads = 4");
+  EXPECT_EQ(ErrorOf(Config({}, {{"head_width", "0"}, {"heads", "5"}, {"kv_heads", "0"}})),
+            "softmax: heads = 5 does not divide width = 12");
+  EXPECT_EQ(ErrorOf(Config({}, {{"head_width", "5"}})),
+            "softmax: rotary positions need an even head_width, not 5");
+  EXPECT_EQ(ErrorOf(Config({{"layers", "SL"}})),
+            "transformer: layers = 'SL' needs a part 'L' that says its mixer");
+  EXPECT_EQ(ErrorOf(Config({{"layers", "L"}})), "transformer: part 'S' is no letter of layers = 'L'");
+  EXPECT_EQ(ErrorOf(Config({{"vocab_size", "7"}})),
+            "transformer: vocab_size = 7 but the data has 23 tokens");
+  EXPECT_EQ(ErrorOf(Config({{"widht", "7"}})),
+            "transformer: unknown parameter 'widht'; did you mean 'width'?");
+  ComponentConfig wrong_mixer = Config();
+  wrong_mixer.parts["S"].name = "sofmax";
+  EXPECT_EQ(ErrorOf(wrong_mixer), "unknown attention 'sofmax'; did you mean 'softmax'?");
+}
+
+}  // namespace
+}  // namespace trireme
