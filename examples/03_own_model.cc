@@ -43,12 +43,13 @@ int main() {
         const double x = 2 * UniformAt(MakeRngKey(7, "points"), i) - 1;
         points.insert(points.end(), {x, std::sin(3 * x)});
       }
-      const int64_t n = item.samples.size();
-      return Batch{.inputs = Tensor::FromVector(*cpu, {n, 2}, points, DType::kF32), .num_targets = n};
+      Batch batch;
+      batch.num_targets = item.samples.size();
+      batch.inputs = Tensor::FromVector(*cpu, {batch.num_targets, 2}, points, DType::kF32);
+      return batch;
     };
     for (int64_t step = 1; step <= 300; ++step) {
-      ASSIGN_OR_RETURN(const auto round,
-                       executor.Run(exchange.Plan(step), load, {.step = step}, exchange));
+      ASSIGN_OR_RETURN(const auto round, executor.Run(exchange.Plan(step), load, {}, exchange));
       ASSIGN_OR_RETURN(const auto jobs, exchange.Finish(round.losses));
       const LossSum& loss = jobs[0].loss;
       update.Step(*jobs[0].gradients, /*learning_rate=*/0.01, /*grad_scale=*/1.0 / loss.count);

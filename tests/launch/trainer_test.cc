@@ -31,7 +31,7 @@ constexpr char kTransformer[] = R"(
     }
     sequence_length: 21
   }
-  batch { global_batch_size: 6 }
+  batch { global_batch_size: 24 }
   num_steps: 3
   optimizer { name: "adamw" }
   lr_schedule { name: "cosine" warmup_steps: 1 }
@@ -45,16 +45,22 @@ struct Trace {
   double validation_loss = 0;
 };
 
-RunConfig Resolved(int num_ranks, const std::vector<std::string>& assignments) {
+// Six samples a step, which users may give to a number of ranks that divides it only: the trainer itself
+// takes any.
+RunConfig Resolved(int num_ranks, const std::vector<std::string>& assignments,
+                   int64_t micro_batch_size = 0) {
   auto loaded = ParseConfig("test.textproto", kTransformer, assignments);
   EXPECT_TRUE(loaded.ok()) << loaded.status();
   const Status status = ResolveConfig(num_ranks, Catalogue(), &*loaded);
   EXPECT_TRUE(status.ok()) << status;
+  loaded->config.mutable_batch()->set_global_batch_size(6);
+  loaded->config.mutable_batch()->set_micro_batch_size(micro_batch_size);
   return loaded->config;
 }
 
-Trace Run(int num_ranks, const std::vector<std::string>& assignments) {
-  const RunConfig config = Resolved(num_ranks, assignments);
+Trace TraceOf(int num_ranks, const std::vector<std::string>& assignments,
+              int64_t micro_batch_size = 0) {
+  const RunConfig config = Resolved(num_ranks, assignments, micro_batch_size);
   Trace trace;
   const Status status = RunOnRanks(num_ranks, {}, [&](Communicator& world) -> Status {
     auto device = MakeCpuDevice({.num_threads = 1 + world.rank() % 2});
@@ -112,23 +118,23 @@ void ExpectEqualTraces(const Trace& actual, const Trace& expected, double tolera
 // Six samples over 1 to 8 ranks: equal shares, ragged shares and ranks with none; documents of any length;
 // dropout; micro-batches of one and two samples.
 TEST(TrainerTest, RanksAndMicroBatchesEqualOneRank) {
-  const Trace one = Run(1, {});
+  const Trace one = TraceOf(1, {});
   EXPECT_NE(one.losses[0], one.losses[1]);
   for (const int num_ranks : {2, 3, 4, 8}) {
     SCOPED_TRACE(num_ranks);
-    ExpectEqualTraces(Run(num_ranks, {}), one, 1e-10);
+    ExpectEqualTraces(TraceOf(num_ranks, {}), one, 1e-10);
   }
-  ExpectEqualTraces(Run(1, {"batch.micro_batch_size=1"}), one, 1e-10);
-  ExpectEqualTraces(Run(4, {"batch.micro_batch_size=1", "bucket_bytes=1000000"}), one, 1e-10);
+  ExpectEqualTraces(TraceOf(1, {}, 1), one, 1e-10);
+  ExpectEqualTraces(TraceOf(4, {"bucket_bytes=1000000"}, 1), one, 1e-10);
 }
 
 TEST(TrainerTest, RecomputationEqualsSaving) {
-  ExpectEqualTraces(Run(2, {"recompute=true"}), Run(2, {}), 1e-14);
+  ExpectEqualTraces(TraceOf(2, {"recompute=true"}), TraceOf(2, {}), 1e-14);
 }
 
 TEST(TrainerTest, TiedHeadOnFourRanks) {
   const std::vector<std::string> tied = {"model.tied_head=true"};
-  ExpectEqualTraces(Run(4, tied), Run(1, tied), 1e-10);
+  ExpectEqualTraces(TraceOf(4, tied), TraceOf(1, tied), 1e-10);
 }
 
 double Distance(const std::vector<double>& a, const std::vector<double>& b) {
@@ -139,15 +145,15 @@ double Distance(const std::vector<double>& a, const std::vector<double>& b) {
 
 // In f32, N ranks are at most twice as far from the truth as one rank.
 TEST(TrainerTest, SinglePrecisionOnFourRanksIsAsNearToTheTruthAsOnOne) {
-  const Trace truth = Run(1, {});
-  const Trace one = Run(1, {"dtype=f32"}), four = Run(4, {"dtype=f32"});
+  const Trace truth = TraceOf(1, {});
+  const Trace one = TraceOf(1, {"dtype=f32"}), four = TraceOf(4, {"dtype=f32"});
   EXPECT_GT(Distance(one.gradients, truth.gradients), 0);
   EXPECT_LE(Distance(four.gradients, truth.gradients), 2 * Distance(one.gradients, truth.gradients));
   EXPECT_LE(Distance(four.losses, truth.losses), 2 * Distance(one.losses, truth.losses) + 1e-7);
 }
 
 TEST(TrainerTest, Bf16FollowsTheTruth) {
-  const Trace truth = Run(1, {}), bf16 = Run(3, {"dtype=bf16"});
+  const Trace truth = TraceOf(1, {}), bf16 = TraceOf(3, {"dtype=bf16"});
   for (size_t i = 0; i < truth.losses.size(); ++i) {
     EXPECT_NEAR(bf16.losses[i], truth.losses[i], 0.02 * truth.losses[i]);
   }
