@@ -101,7 +101,7 @@ StatusOr<Params> Params::Create(absl::string_view component, absl::Span<const Pa
   }
   for (const auto& [key, text] : given) {
     const auto info = std::find_if(table.begin(), table.end(),
-                                   [&](const ParamInfo& i) { return key == i.key; });
+                                   [&key = key](const ParamInfo& i) { return key == i.key; });
     if (info == table.end()) {
       return absl::InvalidArgumentError(
           absl::StrCat(component, ": ", UnknownNameMessage("parameter", key, known)));

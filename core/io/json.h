@@ -22,7 +22,7 @@ class Json {
   using Array = std::vector<Json>;
   using Object = std::vector<Member>;  // In the order of the text.
 
-  Json() = default;  // null
+  Json();  // null
   template <typename T>
   explicit Json(T value) : value_(std::move(value)) {}
 
@@ -40,7 +40,7 @@ class Json {
   friend bool operator==(const Json& a, const Json& b);
 
  private:
-  std::variant<std::nullptr_t, bool, int64_t, double, std::string, Array, Object> value_ = nullptr;
+  std::variant<std::nullptr_t, bool, int64_t, double, std::string, Array, Object> value_;
 };
 
 struct Json::Member {
@@ -48,6 +48,8 @@ struct Json::Member {
   Json value;
   friend bool operator==(const Member& a, const Member& b) = default;
 };
+
+inline Json::Json() = default;
 
 struct JsonLimits {
   int64_t max_bytes = 100'000'000;
