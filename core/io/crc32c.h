@@ -1,5 +1,5 @@
-// CRC-32C (Castagnoli), the checksum of iSCSI (RFC 3720, appendix B.4): reflected polynomial 0x82F63B78.
-// It detects every error burst of up to 32 bits, so every flipped bit and byte.
+// CRC-32C (Castagnoli), the checksum of iSCSI (RFC 3720, appendix B.4): reflected polynomial
+// 0x82F63B78. It detects every error burst of up to 32 bits, so every flipped bit and byte.
 #pragma once
 
 #include <cstddef>

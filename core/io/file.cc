@@ -35,8 +35,8 @@ int OpenRetrying(const std::string& path, int flags, mode_t mode = 0) {
 }
 
 Status WithBytes(const Status& status, int64_t offset, int64_t bytes) {
-  return Status(status.code(), absl::StrCat(status.message(), " (", bytes, " bytes at byte ", offset,
-                                            " of the file)"));
+  return Status(status.code(), absl::StrCat(status.message(), " (", bytes, " bytes at byte ",
+                                            offset, " of the file)"));
 }
 
 Status FilesystemStatus(const std::error_code& error, absl::string_view call,
@@ -92,8 +92,8 @@ Status File::ReadAt(int64_t offset, void* data, int64_t bytes) const {
     if (got < 0 && errno == EINTR) continue;
     if (got < 0) return WithBytes(ErrnoStatus(errno, "read", path_), offset, bytes);
     if (got == 0) {
-      return absl::DataLossError(absl::StrCat(path_, " is truncated: it ends at byte ", offset, ", ",
-                                              bytes, " bytes too early"));
+      return absl::DataLossError(absl::StrCat(path_, " is truncated: it ends at byte ", offset,
+                                              ", ", bytes, " bytes too early"));
     }
     out += got;
     offset += got;

@@ -1,8 +1,8 @@
-// Files, checked: every return code is looked at, and messages name the path, the byte and the reason.
+// Files, checked: every return code is looked at; messages name path, byte and reason.
 //
-// A file or directory is published whole or not at all: it is written under TemporaryName(path), fsynced,
-// renamed, and its parent directory fsynced. After a crash or a full disk only the temporary name can be
-// partial; the next writer of the same path clears it. One writer per path at a time.
+// A file or directory is published whole or not at all: it is written under TemporaryName(path),
+// fsynced, renamed, and its parent directory fsynced. After a crash or a full disk only the
+// temporary name can be partial; the next writer of the path clears it. One writer a path.
 #pragma once
 
 #include <cstdint>
@@ -15,7 +15,7 @@
 
 namespace trireme {
 
-// An open regular file. Errors are those of errno (ErrnoStatus), DATA_LOSS when the file is too short.
+// An open regular file. Errors are those of errno (ErrnoStatus), or DATA_LOSS: it is too short.
 class File {
  public:
   enum class Links { kFollow, kRefuse };  // Whether the last component may be a symbolic link.
@@ -51,7 +51,7 @@ class File {
 // "dir/name"; just `name` when dir is empty.
 std::string JoinPath(absl::string_view dir, absl::string_view name);
 
-// The whole file. RESOURCE_EXHAUSTED, before anything is allocated, when it has more than max_bytes.
+// The whole file. RESOURCE_EXHAUSTED, before allocating, when it has more than max_bytes.
 StatusOr<std::string> ReadFile(const std::string& path, int64_t max_bytes = int64_t{1} << 30,
                                File::Links links = File::Links::kFollow);
 
@@ -62,8 +62,8 @@ bool IsTemporaryName(absl::string_view path);
 // Publishes `contents` as the file `path`, in place of one that may be there.
 Status WriteFileAtomically(const std::string& path, absl::string_view contents);
 
-// Publishes the directory `temporary` (whose files are already synced) as `path`, in place of a directory
-// that may be there: one is swapped for the other, then the old one removed.
+// Publishes the directory `temporary` (whose files are already synced) as `path`, in place of a
+// directory that may be there: one is swapped for the other, then the old one removed.
 Status PublishDirectory(const std::string& temporary, const std::string& path);
 
 // rename(2), then fsync of the parent of `to`.

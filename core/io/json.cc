@@ -16,8 +16,8 @@ namespace {
 
 bool IsDigit(char c) { return c >= '0' && c <= '9'; }
 
-// The length of the UTF-8 sequence that `text` (not empty) starts with; 0 when it is not valid: cut short,
-// overlong, a surrogate, above U+10FFFF (Unicode 15, table 3-7).
+// The length of the UTF-8 sequence that `text` (not empty) starts with; 0 when it is not valid: cut
+// short, overlong, a surrogate, above U+10FFFF (Unicode 15, table 3-7).
 int Utf8Length(absl::string_view text) {
   const auto byte = [text](size_t i) {
     return i < text.size() ? static_cast<unsigned char>(text[i]) : 0;
@@ -279,9 +279,8 @@ const Json* Json::Find(absl::string_view key) const {
 
 StatusOr<Json> ParseJson(absl::string_view text, const JsonLimits& limits) {
   if (static_cast<int64_t>(text.size()) > limits.max_bytes) {
-    return absl::InvalidArgumentError(absl::StrCat("JSON: ", text.size(),
-                                                   " bytes, more than the limit of ",
-                                                   limits.max_bytes));
+    return absl::InvalidArgumentError(
+        absl::StrCat("JSON: ", text.size(), " bytes, more than the limit of ", limits.max_bytes));
   }
   return Parser(text, limits).Parse();
 }

@@ -1,7 +1,7 @@
 // JSON (RFC 8259), strict and bounded: headers of safetensors files, lines of metrics, reports.
 //
-// Stricter than the RFC where it leaves a choice: text and escapes must be valid Unicode, keys of an object
-// are unique, an integer fits int64_t, a number is finite.
+// Stricter than the RFC where it leaves a choice: text and escapes must be valid Unicode, keys of
+// an object are unique, an integer fits int64_t, a number is finite.
 #pragma once
 
 #include <cstddef>
@@ -26,8 +26,8 @@ class Json {
   template <typename T>
   explicit Json(T value) : value_(std::move(value)) {}
 
-  // The value when it is of type T, one of std::nullptr_t, bool, int64_t, double, std::string, Array,
-  // Object; else nullptr. A number without fraction and exponent is an int64_t.
+  // The value when it is of type T, one of std::nullptr_t, bool, int64_t, double, std::string,
+  // Array, Object; else nullptr. A number without fraction and exponent is an int64_t.
   template <typename T>
   const T* As() const {
     return std::get_if<T>(&value_);
@@ -74,7 +74,7 @@ class JsonWriter {
   JsonWriter& Null() { return Literal("null"); }
   JsonWriter& Bool(bool value) { return Literal(value ? "true" : "false"); }
   JsonWriter& Int(int64_t value);
-  // The shortest text that reads back as the same double. JSON has no NaN or infinity: they become null.
+  // The shortest text that reads back the same. NaN and infinity, which JSON lacks, become null.
   JsonWriter& Double(double value);
   // Bytes that are not UTF-8 become U+FFFD.
   JsonWriter& String(absl::string_view value);

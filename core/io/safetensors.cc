@@ -14,7 +14,8 @@
 #include "core/io/json.h"
 #include "core/io/stored_box.h"
 
-static_assert(std::endian::native == std::endian::little, "files are little endian, read as they are");
+static_assert(std::endian::native == std::endian::little,
+              "files are little endian, read as they are");
 
 namespace trireme {
 namespace {
@@ -42,11 +43,11 @@ StatusOr<SafetensorsEntry> ParseEntry(const Json::Member& member) {
   if (dtype_name == nullptr || !ParseSafetensorsDType(*dtype_name, &entry.dtype)) {
     std::string text;
     JsonWriter(&text).Value(*dtype);
-    return absl::InvalidArgumentError(absl::StrCat(
-        "dtype ", text, " is none of ",
-        absl::StrJoin(kDTypes, ", ", [](std::string* out, DType known) {
-          out->append(SafetensorsDTypeName(known));
-        })));
+    return absl::InvalidArgumentError(
+        absl::StrCat("dtype ", text, " is none of ",
+                     absl::StrJoin(kDTypes, ", ", [](std::string* out, DType known) {
+                       out->append(SafetensorsDTypeName(known));
+                     })));
   }
   const auto integers = [](const Json& json, std::vector<int64_t>* out) {
     const Json::Array* array = json.As<Json::Array>();
@@ -71,9 +72,9 @@ StatusOr<SafetensorsEntry> ParseEntry(const Json::Member& member) {
   int64_t bytes;
   if (__builtin_mul_overflow(numel, DTypeSize(entry.dtype), &bytes) ||
       bytes != range[1] - range[0]) {
-    return absl::InvalidArgumentError(absl::StrCat(
-        *dtype_name, " of shape [", absl::StrJoin(dims, ", "), "] does not fill data_offsets [",
-        range[0], ", ", range[1], "]"));
+    return absl::InvalidArgumentError(
+        absl::StrCat(*dtype_name, " of shape [", absl::StrJoin(dims, ", "),
+                     "] does not fill data_offsets [", range[0], ", ", range[1], "]"));
   }
   entry.shape = Shape(dims);
   entry.offset = range[0];
@@ -163,7 +164,11 @@ std::string HeaderText(const std::vector<SafetensorsEntry>& tensors,
     json.Key("shape").BeginArray();
     for (const int64_t dim : entry.shape.dims()) json.Int(dim);
     json.EndArray();
-    json.Key("data_offsets").BeginArray().Int(entry.offset).Int(entry.offset + entry.bytes).EndArray();
+    json.Key("data_offsets")
+        .BeginArray()
+        .Int(entry.offset)
+        .Int(entry.offset + entry.bytes)
+        .EndArray();
     json.EndObject();
   }
   json.EndObject();
@@ -224,8 +229,8 @@ StatusOr<SafetensorsReader> SafetensorsReader::Open(const std::string& path, Fil
   std::string header(length, '\0');
   RETURN_IF_ERROR(reader.file_.ReadAt(kLengthBytes, header.data(), length));
   reader.data_offset_ = kLengthBytes + length;
-  const Status parsed = ParseHeader(header, file_bytes - reader.data_offset_, &reader.tensors_,
-                                    &reader.metadata_);
+  const Status parsed =
+      ParseHeader(header, file_bytes - reader.data_offset_, &reader.tensors_, &reader.metadata_);
   if (!parsed.ok()) return Annotate(parsed, path);
   for (SafetensorsEntry& entry : reader.tensors_) entry.offset += reader.data_offset_;
   reader.by_name_ = IndexByName(reader.tensors_);
@@ -279,9 +284,8 @@ Status SafetensorsReader::ReadBox(const SafetensorsEntry& entry, const Box& box,
 StatusOr<Tensor> SafetensorsReader::Read(const SafetensorsEntry& entry, Device& device,
                                          MemoryKind kind) const {
   Tensor tensor;
-  RETURN_IF_ERROR(CatchFailure([&] {
-    tensor = Tensor::Empty(device, entry.shape, entry.dtype, kind, entry.name);
-  }));
+  RETURN_IF_ERROR(CatchFailure(
+      [&] { tensor = Tensor::Empty(device, entry.shape, entry.dtype, kind, entry.name); }));
   RETURN_IF_ERROR(ReadBox(entry, WholeBox(entry.shape), tensor));
   return tensor;
 }
@@ -301,7 +305,7 @@ StatusOr<SafetensorsWriter> SafetensorsWriter::Create(const std::string& path,
     end += entry.bytes;
   }
   const std::string text = HeaderText(tensors, metadata);
-  // What the reader would refuse (a name that comes twice or is no UTF-8, a header too long) is refused.
+  // What the reader would refuse is refused: a name that comes twice or is no UTF-8, say.
   std::vector<SafetensorsEntry> read_back;
   SafetensorsMetadata metadata_read_back;
   const Status readable = ParseHeader(text, end, &read_back, &metadata_read_back);

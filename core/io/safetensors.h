@@ -5,8 +5,8 @@
 //              and optionally "__metadata__": {"key": "text", ...}; padded with spaces
 //   the rest   the elements, little endian, row-major; offsets count from here and leave no hole
 //
-// A file is checked whole before anything of the size that it claims is allocated. Data are read with
-// pread: a file that shrinks gives an error, not a signal.
+// A file is checked whole before anything of the size that it claims is allocated. Data are read
+// with pread: a file that shrinks gives an error, not a signal.
 #pragma once
 
 #include <cstdint>
@@ -34,7 +34,8 @@ struct SafetensorsEntry {
   int64_t bytes = 0;
 };
 
-using SafetensorsIndex = absl::flat_hash_map<std::string, size_t>;  // By name, into a list of entries.
+// Positions in a list of entries, by name.
+using SafetensorsIndex = absl::flat_hash_map<std::string, size_t>;
 
 // "F32", "BF16", ...
 const char* SafetensorsDTypeName(DType dtype);
@@ -56,7 +57,7 @@ class SafetensorsReader {
 
   // One box of a tensor, dense and row-major, into host memory of box.numel() elements.
   Status ReadBox(const SafetensorsEntry& entry, const Box& box, void* dst) const;
-  // The same into `dst`, a contiguous tensor of the box's shape and the entry's dtype, on any device.
+  // The same into a contiguous tensor of the box's shape and the entry's dtype, on any device.
   Status ReadBox(const SafetensorsEntry& entry, const Box& box, const Tensor& dst) const;
   StatusOr<Tensor> Read(const SafetensorsEntry& entry, Device& device,
                         MemoryKind kind = MemoryKind::kActivations) const;
@@ -69,12 +70,12 @@ class SafetensorsReader {
   int64_t data_offset_ = 0;
 };
 
-// Writes a file piece by piece. The layout depends on the declared tensors only: wide elements first, then
-// by name, behind a header that ends at a multiple of 64 bytes, so that every element is aligned.
+// Writes a file piece by piece. The layout depends on the declared tensors only: wide elements
+// first, then by name, behind a header that ends at a multiple of 64 bytes: elements are aligned.
 class SafetensorsWriter {
  public:
-  // Of each entry, name, dtype and shape are read. INVALID_ARGUMENT on a name that comes twice or is no
-  // UTF-8. The header is written at once.
+  // Of each entry, name, dtype and shape are read. INVALID_ARGUMENT on a name that comes twice or
+  // is no UTF-8. The header is written at once.
   static StatusOr<SafetensorsWriter> Create(const std::string& path,
                                             std::vector<SafetensorsEntry> tensors,
                                             const SafetensorsMetadata& metadata = {});

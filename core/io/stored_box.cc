@@ -10,7 +10,7 @@ Status ReadStoredBox(const File& file, const StoredTensor& stored, const BoxRuns
   std::vector<char> block(std::min(block_bytes, stored.bytes));
   const int64_t element = stored.element_bytes;
   const int64_t run_bytes = runs.length() * element;
-  // Blocks between two runs are skipped: each turn starts at the block of the next byte that is wanted.
+  // Each turn reads the block of the next byte that is wanted; blocks between runs are skipped.
   int64_t k = 0, next = runs.count() == 0 ? 0 : runs[0].source * element;
   while (k < runs.count()) {
     const int64_t index = next / block_bytes;

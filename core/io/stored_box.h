@@ -18,10 +18,10 @@ struct StoredTensor {
   int64_t element_bytes = 1;
 };
 
-// Reads the blocks of the stored tensor that hold elements of `runs` (whose source it is). Blocks are
-// block_bytes long, a multiple of the element's, counted from the start of the tensor; the last may be
-// shorter. Each is read whole and passed to check(index, block); what it holds of the runs then goes to
-// put(byte in the destination, bytes). `block_done` follows, before the memory is used again.
+// Reads the blocks of the stored tensor that hold elements of `runs` (whose source it is). Blocks
+// are block_bytes long, a multiple of the element's, counted from the start of the tensor; the last
+// may be shorter. Each is read whole and passed to check(index, block); what it holds of the runs
+// goes to put(byte in the destination, bytes); block_done follows, before the memory is reused.
 struct StoredBoxSink {
   absl::FunctionRef<Status(int64_t, absl::Span<const char>)> check;
   absl::FunctionRef<void(int64_t, absl::Span<const char>)> put;

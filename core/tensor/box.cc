@@ -42,9 +42,9 @@ Status CheckInside(const Box& box, const Shape& whole) {
              box.size[i] <= whole[i] - box.begin[i];
   }
   if (inside) return absl::OkStatus();
-  return absl::InvalidArgumentError(absl::StrCat("begin ", box.begin.ToString(), ", size ",
-                                                 box.size.ToString(), " is no box of a tensor of shape ",
-                                                 whole.ToString()));
+  return absl::InvalidArgumentError(
+      absl::StrCat("begin ", box.begin.ToString(), ", size ", box.size.ToString(),
+                   " is no box of a tensor of shape ", whole.ToString()));
 }
 
 Box Intersect(const Box& a, const Box& b) {
@@ -77,11 +77,10 @@ Status CheckTiles(const Shape& whole, absl::Span<const Box> boxes) {
   int64_t covered = 0;
   for (const Box* box : order) {
     if (!scalar) {
-      open.erase(std::remove_if(open.begin(), open.end(),
-                                [box](const Box* o) {
-                                  return o->begin[0] + o->size[0] <= box->begin[0];
-                                }),
-                 open.end());
+      open.erase(
+          std::remove_if(open.begin(), open.end(),
+                         [box](const Box* o) { return o->begin[0] + o->size[0] <= box->begin[0]; }),
+          open.end());
     }
     for (const Box* other : open) {
       if (Intersect(*box, *other).numel() > 0) {

@@ -41,17 +41,17 @@ Status CheckInside(const Box& box, const Shape& whole);
 // What two boxes of one rank share; empty (numel() == 0) when they are disjoint.
 Box Intersect(const Box& a, const Box& b);
 
-// INVALID_ARGUMENT, naming the place, unless every element of the whole is in exactly one of the boxes.
-// None of them may be empty. Sorts by the first dimension, so cuts along it cost n log n.
+// INVALID_ARGUMENT, naming the place, unless every element of the whole is in exactly one of the
+// boxes. None of them may be empty. Sorts by the first dimension, so cuts along it cost n log n.
 Status CheckTiles(const Shape& whole, absl::Span<const Box> boxes);
 
 // The copy of a box between two row-major tensors, as runs of elements that are contiguous in both.
 class BoxRuns {
  public:
-  // A box of `size` that begins at source_begin in a tensor of shape `source`, at dest_begin in `dest`.
-  // All have one rank and the box lies inside both.
-  BoxRuns(const Shape& source, const Shape& source_begin, const Shape& dest, const Shape& dest_begin,
-          const Shape& size);
+  // A box of `size` that begins at source_begin in a tensor of shape `source`, at dest_begin in
+  // `dest`. All have one rank and the box lies inside both.
+  BoxRuns(const Shape& source, const Shape& source_begin, const Shape& dest,
+          const Shape& dest_begin, const Shape& size);
 
   int64_t count() const { return count_; }
   int64_t length() const { return length_; }  // Elements, of every run.

@@ -81,7 +81,7 @@ Status RemoveOldCheckpoints(const std::string& dir, int keep) {
       if (CheckUsable(path, step, CheckpointReader::Depth::kHeaders).ok()) ++usable;
       continue;
     }
-    // Under its temporary name first: a removal that is cut short leaves no damaged checkpoint behind.
+    // Under its temporary name: a removal that is cut short leaves no damaged checkpoint.
     RETURN_IF_ERROR(RenameDurably(path, TemporaryName(path)));
     RETURN_IF_ERROR(RemoveTree(TemporaryName(path)));
   }

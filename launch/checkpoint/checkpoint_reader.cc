@@ -75,8 +75,8 @@ const CheckpointReader::TensorInfo* CheckpointReader::Find(absl::string_view nam
 
 Status CheckpointReader::CheckConfigHash(absl::string_view expected) const {
   if (info_.config_hash == expected) return absl::OkStatus();
-  return absl::FailedPreconditionError(absl::StrCat(directory_, " was saved under another config: hash ",
-                                                    info_.config_hash, ", now ", expected));
+  return absl::FailedPreconditionError(absl::StrCat(
+      directory_, " was saved under another config: hash ", info_.config_hash, ", now ", expected));
 }
 
 StatusOr<const File*> CheckpointReader::OpenShard(int index) {
@@ -87,8 +87,8 @@ StatusOr<const File*> CheckpointReader::OpenShard(int index) {
                    File::Open(JoinPath(directory_, shard.name()), File::Links::kRefuse));
   ASSIGN_OR_RETURN(const int64_t bytes, opened.Size());
   if (bytes != shard.bytes()) {
-    return absl::DataLossError(absl::StrCat(opened.path(), " has ", bytes,
-                                            " bytes, the manifest says ", shard.bytes()));
+    return absl::DataLossError(
+        absl::StrCat(opened.path(), " has ", bytes, " bytes, the manifest says ", shard.bytes()));
   }
   if (open_order_.size() == kMaxOpenFiles) {
     files_[open_order_.front()] = File();
@@ -105,9 +105,9 @@ Status CheckpointReader::ReadPart(const TensorRecord& record, const Part& part, 
   const int64_t block_bytes = manifest_->block_bytes();
   const auto check = [&](int64_t block, absl::Span<const char> bytes) -> Status {
     if (Crc32c(bytes.data(), bytes.size()) == part.block_crc32c(block)) return absl::OkStatus();
-    return absl::DataLossError(absl::StrCat(file->path(), ": tensor '", record.name(),
-                                            "' is damaged: wrong checksum of the ", bytes.size(),
-                                            " bytes at byte ", part.offset() + block * block_bytes));
+    return absl::DataLossError(absl::StrCat(
+        file->path(), ": tensor '", record.name(), "' is damaged: wrong checksum of the ",
+        bytes.size(), " bytes at byte ", part.offset() + block * block_bytes));
   };
   const auto put = [&](int64_t at, absl::Span<const char> bytes) {
     if (!dst.defined()) return;
@@ -144,9 +144,10 @@ Status CheckpointReader::Read(const SavedTensor& tensor) {
   CHECK_EQ(tensor.data.shape(), tensor.local.size) << tensor.name << " [checkpoint]";
   CHECK(tensor.data.is_contiguous()) << tensor.name << " [checkpoint]";
   const TensorInfo& saved = tensors_[it->second];
-  const auto invalid = [&](absl::string_view what, absl::string_view there, absl::string_view here) {
-    return absl::InvalidArgumentError(absl::StrCat(directory_, ": tensor '", tensor.name, "' has ", what,
-                                                   " ", there, ", expected ", here));
+  const auto invalid = [&](absl::string_view what, absl::string_view there,
+                           absl::string_view here) {
+    return absl::InvalidArgumentError(absl::StrCat(directory_, ": tensor '", tensor.name, "' has ",
+                                                   what, " ", there, ", expected ", here));
   };
   if (saved.policy != tensor.policy) {
     return invalid("policy", ReplicaPolicyName(saved.policy), ReplicaPolicyName(tensor.policy));
@@ -157,8 +158,8 @@ Status CheckpointReader::Read(const SavedTensor& tensor) {
   const bool replicated = saved.policy != ReplicaPolicy::kShared;
   const bool same_rank = saved.global.rank() == tensor.global.rank();
   // The number of replicas may differ, nothing else.
-  const bool fits =
-      same_rank && (replicated ? saved.global.WithDim(0, tensor.global[0]) : saved.global) == tensor.global;
+  const bool fits = same_rank && (replicated ? saved.global.WithDim(0, tensor.global[0])
+                                             : saved.global) == tensor.global;
   if (!fits) return invalid("shape", saved.global.ToString(), tensor.global.ToString());
   RETURN_IF_ERROR(Annotate(CheckInside(tensor.local, tensor.global), tensor.name));
   const TensorRecord& record = manifest_->tensors(it->second);
@@ -166,7 +167,8 @@ Status CheckpointReader::Read(const SavedTensor& tensor) {
   return ReadForOtherReplicas(record, tensor);
 }
 
-Status CheckpointReader::ReadForOtherReplicas(const TensorRecord& record, const SavedTensor& tensor) {
+Status CheckpointReader::ReadForOtherReplicas(const TensorRecord& record,
+                                              const SavedTensor& tensor) {
   const int64_t num_saved = record.shape(0), num_now = tensor.global[0];
   const auto describe = [&](absl::string_view what) {
     return absl::StrCat(directory_, ": tensor '", tensor.name, "' was saved of ", num_saved,
@@ -185,7 +187,8 @@ Status CheckpointReader::ReadForOtherReplicas(const TensorRecord& record, const 
   }
   // What every new replica takes is made once, from the same box of the saved ones.
   const Box box{tensor.local.begin.WithDim(0, 0), tensor.local.size.WithDim(0, 1)};
-  const double divisor = static_cast<double>(tensor.policy == ReplicaPolicy::kMean ? num_saved : num_now);
+  const double divisor =
+      static_cast<double>(tensor.policy == ReplicaPolicy::kMean ? num_saved : num_now);
   Status status;
   const Status memory = CatchFailure([&] {
     Device& device = tensor.data.device();

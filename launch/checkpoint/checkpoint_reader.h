@@ -1,4 +1,4 @@
-// Loading a checkpoint, on any layout: any box of any tensor is put together from whatever shards hold it.
+// Loading a checkpoint, on any layout: any box of a tensor is put together from shards.
 #pragma once
 
 #include <deque>
@@ -25,8 +25,9 @@ class TensorRecord;
 // Not thread-safe: it keeps files open between reads.
 class CheckpointReader {
  public:
-  // Reads and checks the manifest; the shards are opened when they are read. DATA_LOSS when it is damaged,
-  // INVALID_ARGUMENT when it breaks a rule of the format, UNIMPLEMENTED for a version that is not known.
+  // Reads and checks the manifest; the shards are opened when they are read. DATA_LOSS when it is
+  // damaged, INVALID_ARGUMENT when it breaks a rule of the format, UNIMPLEMENTED for a version that
+  // is not known.
   static StatusOr<CheckpointReader> Open(const std::string& directory);
 
   CheckpointReader(CheckpointReader&&) noexcept;
@@ -43,18 +44,19 @@ class CheckpointReader {
     ReplicaPolicy policy;
   };
   const std::vector<TensorInfo>& tensors() const { return tensors_; }  // By name.
-  const TensorInfo* Find(absl::string_view name) const;                // nullptr when there is none.
+  const TensorInfo* Find(absl::string_view name) const;  // nullptr when there is none.
 
   // FAILED_PRECONDITION when the checkpoint was saved under another config.
   Status CheckConfigHash(absl::string_view expected) const;
 
-  // Fills tensor.data. Every block that is read is checked against its checksum: DATA_LOSS names file and byte.
-  // INVALID_ARGUMENT when shape, dtype or policy are not those of the saved tensor, NOT_FOUND when there is
-  // none of that name. With another number of replicas than saved the policy decides.
+  // Fills tensor.data. Every block that is read is checked against its checksum: DATA_LOSS names
+  // file and byte. INVALID_ARGUMENT when shape, dtype or policy are not those of the saved tensor,
+  // NOT_FOUND when there is none of that name. With another number of replicas than saved the
+  // policy decides.
   Status Read(const SavedTensor& tensor);
 
-  // Checks that the shards are there, of the right size, and that their headers agree with the manifest;
-  // kData: that every byte has its checksum.
+  // Checks that the shards are there, of the right size, and that their headers agree with the
+  // manifest; kData: that every byte has its checksum.
   enum class Depth { kHeaders, kData };
   Status Verify(Depth depth);
 

@@ -145,8 +145,8 @@ StatusOr<std::string> CheckpointWriter::WriteShard(int rank, int num_ranks,
     // A second box of one tensor needs a name of its own in the file.
     const int box = num_boxes[tensor.name]++;
     if (box > 0) part->set_entry(absl::StrCat(tensor.name, "#", box));
-    entries.push_back({box > 0 ? part->entry() : tensor.name, tensor.data.dtype(),
-                       tensor.data.shape(), 0, 0});
+    entries.push_back(
+        {box > 0 ? part->entry() : tensor.name, tensor.data.dtype(), tensor.data.shape(), 0, 0});
     parts.push_back({&tensor, part});
   }
   if (parts.empty()) return report.SerializeAsString();

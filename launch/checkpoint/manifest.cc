@@ -73,7 +73,8 @@ Status CheckPart(const Manifest& manifest, const TensorRecord& record, const Par
     return Invalid("has a part of another rank");
   }
   for (int i = 0; i < whole.rank(); ++i) {
-    if (part.begin(i) < 0 || part.size(i) < 1) return Invalid("has a part with a negative or no size");
+    if (part.begin(i) < 0 || part.size(i) < 1)
+      return Invalid("has a part with a negative or no size");
   }
   const Box box = BoxOf(part);
   RETURN_IF_ERROR(CheckInside(box, whole));
@@ -82,14 +83,14 @@ Status CheckPart(const Manifest& manifest, const TensorRecord& record, const Par
   const ShardFile& file = manifest.files(part.file());
   if (part.offset() < file.header_bytes() || part.offset() > file.bytes() ||
       bytes > file.bytes() - part.offset()) {
-    return Invalid(absl::StrCat("has ", bytes, " bytes at byte ", part.offset(), " of '", file.name(),
-                                "', which has ", file.bytes(), " with a header of ",
+    return Invalid(absl::StrCat("has ", bytes, " bytes at byte ", part.offset(), " of '",
+                                file.name(), "', which has ", file.bytes(), " with a header of ",
                                 file.header_bytes()));
   }
   const int64_t num_blocks = (bytes - 1) / manifest.block_bytes() + 1;
   if (part.block_crc32c_size() != num_blocks) {
-    return Invalid(absl::StrCat("has ", part.block_crc32c_size(), " checksums for ", num_blocks,
-                                " blocks"));
+    return Invalid(
+        absl::StrCat("has ", part.block_crc32c_size(), " checksums for ", num_blocks, " blocks"));
   }
   (*extents)[part.file()].push_back({part.offset(), part.offset() + bytes, &record.name()});
   return absl::OkStatus();
@@ -106,7 +107,8 @@ Status CheckTensor(const Manifest& manifest, const TensorRecord& record,
   }
   ASSIGN_OR_RETURN(const int64_t numel, CheckedNumel(Dims(record.shape())));
   int64_t bytes;
-  if (__builtin_mul_overflow(numel, DTypeSize(dtype), &bytes)) return Invalid("has 2^63 bytes or more");
+  if (__builtin_mul_overflow(numel, DTypeSize(dtype), &bytes))
+    return Invalid("has 2^63 bytes or more");
   if (!checkpoint::ReplicaPolicy_IsValid(record.policy())) {
     return Invalid(absl::StrCat("has the unknown policy ", static_cast<int>(record.policy())));
   }
@@ -132,15 +134,15 @@ Status CheckFilled(const ShardFile& file, std::vector<Extent>* extents) {
   int64_t end = file.header_bytes();
   for (const Extent& extent : *extents) {
     if (extent.begin != end) {
-      return Invalid(absl::StrCat("file '", file.name(), "': tensor '", *extent.tensor,
-                                  "' begins at byte ", extent.begin,
-                                  extent.begin < end ? " inside" : " with a hole after",
-                                  " the one that ends at ", end));
+      return Invalid(absl::StrCat(
+          "file '", file.name(), "': tensor '", *extent.tensor, "' begins at byte ", extent.begin,
+          extent.begin < end ? " inside" : " with a hole after", " the one that ends at ", end));
     }
     end = extent.end;
   }
   if (end == file.bytes()) return absl::OkStatus();
-  return Invalid(absl::StrCat("file '", file.name(), "': parts end at byte ", end, " of ", file.bytes()));
+  return Invalid(
+      absl::StrCat("file '", file.name(), "': parts end at byte ", end, " of ", file.bytes()));
 }
 
 Status CheckManifest(const Manifest& manifest) {
@@ -158,7 +160,8 @@ Status CheckManifest(const Manifest& manifest) {
   RETURN_IF_ERROR(CheckNames("file", manifest.files()));
   RETURN_IF_ERROR(CheckNames("tensor", manifest.tensors()));
   for (const checkpoint::MeshAxis& axis : manifest.mesh()) {
-    if (axis.size() < 1) return Invalid(absl::StrCat("mesh axis '", axis.name(), "' of ", axis.size()));
+    if (axis.size() < 1)
+      return Invalid(absl::StrCat("mesh axis '", axis.name(), "' of ", axis.size()));
   }
   for (const checkpoint::Scalar& scalar : manifest.scalars()) {
     if (scalar.value_case() == checkpoint::Scalar::VALUE_NOT_SET) {
@@ -208,15 +211,16 @@ StatusOr<Manifest> ParseManifest(absl::string_view bytes) {
   const int64_t size = bytes.size();
   if (size > kMaxManifestBytes || size < kChecksumBytes ||
       bytes[size - kChecksumBytes] != kChecksumTag) {
-    return absl::DataLossError(
-        absl::StrCat("no manifest or a truncated one: ", size, " bytes that do not end in a checksum"));
+    return absl::DataLossError(absl::StrCat("no manifest or a truncated one: ", size,
+                                            " bytes that do not end in a checksum"));
   }
   uint32_t stored;
   std::memcpy(&stored, bytes.data() + size - sizeof(stored), sizeof(stored));
   const uint32_t computed = Crc32c(bytes.data(), size - kChecksumBytes);
   if (stored != computed) {
-    return absl::DataLossError(absl::StrCat("the manifest is damaged: checksum ", absl::Hex(computed),
-                                            " instead of ", absl::Hex(stored)));
+    return absl::DataLossError(absl::StrCat("the manifest is damaged: checksum ",
+                                            absl::Hex(computed), " instead of ",
+                                            absl::Hex(stored)));
   }
   Manifest manifest;
   if (!manifest.ParseFromArray(bytes.data(), static_cast<int>(size))) {

@@ -20,8 +20,8 @@ inline constexpr uint32_t kManifestVersion = 1;
 // ParseManifest would refuse is never written. Fills format_version and crc32c.
 StatusOr<std::string> SerializeManifest(checkpoint::Manifest manifest);
 
-// Checks every rule of manifest.proto before anything is believed: nothing in the result lies outside its
-// tensor, its file or its directory, and no product of sizes overflows.
+// Checks every rule of manifest.proto before anything is believed: nothing in the result lies
+// outside its tensor, its file or its directory, and no product of sizes overflows.
 StatusOr<checkpoint::Manifest> ParseManifest(absl::string_view bytes);
 
 // Of a checked manifest.

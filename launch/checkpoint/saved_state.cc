@@ -14,8 +14,8 @@ StatusOr<T> Get(const CheckpointInfo& info, absl::string_view name, absl::string
   }
   const T* value = std::get_if<T>(&it->second);
   if (value == nullptr) {
-    return absl::DataLossError(absl::StrCat("scalar '", name, "' of the checkpoint of step ",
-                                            info.step, " is no ", type));
+    return absl::DataLossError(
+        absl::StrCat("scalar '", name, "' of the checkpoint of step ", info.step, " is no ", type));
   }
   return *value;
 }

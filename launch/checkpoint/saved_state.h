@@ -14,8 +14,8 @@
 
 namespace trireme {
 
-// What per-replica state, a tensor whose first dimension counts replicas, becomes when a run goes on with
-// another number of replicas.
+// What per-replica state, a tensor whose first dimension counts replicas, becomes when a run goes
+// on with another number of replicas.
 enum class ReplicaPolicy {
   kShared,    // No replica dimension.
   kSame,      // All replicas hold the same: each new one takes the first.
@@ -26,13 +26,14 @@ enum class ReplicaPolicy {
 };
 const char* ReplicaPolicyName(ReplicaPolicy policy);
 
-// One rank's part of a tensor; the same description saves it and loads it. When saving, the boxes of all ranks
-// together tile the whole, each element in one box; a box may be empty. When loading, any boxes will do.
+// One rank's part of a tensor; the same description saves it and loads it. When saving, the boxes
+// of all ranks together tile the whole, each element in one box; a box may be empty. When loading,
+// any boxes will do.
 struct SavedTensor {
   std::string name;  // "layers.3.mixer.wq", "layers.3.mixer.wq/exp_avg"
   Shape global;      // With the replica dimension in front when the policy is not kShared.
   Box local;
-  Tensor data;  // Of shape local.size; written when saving, filled (it must be contiguous) when loading.
+  Tensor data;  // Of shape local.size. Read by a save; filled by a load, then contiguous.
   ReplicaPolicy policy = ReplicaPolicy::kShared;
 };
 

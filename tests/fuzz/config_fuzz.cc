@@ -1,7 +1,7 @@
 // Text is read as a config file and, line by line, as assignments.
-#include "launch/config_reader.h"
-
 #include "absl/strings/str_split.h"
+
+#include "launch/config_reader.h"
 #include "launch/run_config.pb.h"
 #include "tests/fuzz/target.h"
 

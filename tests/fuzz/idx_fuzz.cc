@@ -1,7 +1,6 @@
 // The values of an accepted array are as many as its dimensions say.
-#include "data/idx.h"
-
 #include "core/base/log.h"
+#include "data/idx.h"
 #include "tests/fuzz/target.h"
 
 bool trireme::fuzz::Accepts(absl::string_view input) {

@@ -1,7 +1,6 @@
 // What the parser accepts, the writer writes so that it reads back equal.
-#include "core/io/json.h"
-
 #include "core/base/log.h"
+#include "core/io/json.h"
 #include "tests/fuzz/target.h"
 
 bool trireme::fuzz::Accepts(absl::string_view input) {

@@ -1,11 +1,10 @@
-// An accepted manifest serializes to one that is accepted. Each input is tried with a checksum that fits as well:
-// otherwise no change would come past it.
-#include "launch/checkpoint/manifest.h"
-
+// An accepted manifest serializes to one that is accepted. Each input is tried with a checksum that
+// fits as well: otherwise no change would come past it.
 #include <google/protobuf/stubs/logging.h>
 
 #include "core/base/log.h"
 #include "core/io/crc32c.h"
+#include "launch/checkpoint/manifest.h"
 #include "tests/fuzz/target.h"
 
 namespace trireme::fuzz {

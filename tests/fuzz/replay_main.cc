@@ -1,9 +1,10 @@
-// Runs a fuzz target over a folder of its corpus: files named valid-* must be accepted, bad-* refused, and no
-// truncation and no flipped bit of any of them may crash the parser.
+// Runs a fuzz target over a folder of its corpus: files named valid-* must be accepted, bad-*
+// refused, and no truncation and no flipped bit of any of them may crash the parser.
 #include <cstdio>
 #include <string>
 
 #include "absl/strings/match.h"
+
 #include "core/io/file.h"
 #include "tests/fuzz/target.h"
 

@@ -1,9 +1,8 @@
 // Every tensor of an accepted file can be read, and together they are as large as the file says.
-#include "core/io/safetensors.h"
-
 #include <vector>
 
 #include "core/base/log.h"
+#include "core/io/safetensors.h"
 #include "tests/fuzz/target.h"
 
 bool trireme::fuzz::Accepts(absl::string_view input) {

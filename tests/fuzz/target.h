@@ -1,5 +1,5 @@
-// A fuzz target is one function on bytes. fuzzer_main.cc lets libFuzzer call it, replay_main.cc runs it over the
-// committed corpus in `make test`.
+// A fuzz target is one function on bytes. fuzzer_main.cc lets libFuzzer call it, replay_main.cc
+// runs it over the committed corpus in `make test`.
 #pragma once
 
 #include <string>
@@ -8,8 +8,8 @@
 
 namespace trireme::fuzz {
 
-// Defined by each target: whether its parser accepts the input. Aborts when it does and what it made of it breaks
-// a promise.
+// Defined by each target: whether its parser accepts the input. Aborts when it does and what it
+// made of it breaks a promise.
 bool Accepts(absl::string_view input);
 
 // A file in memory, for parsers that read files.

@@ -1,12 +1,12 @@
-// Every token of an accepted shard reads, or is refused when its block is damaged. Each input is tried with
-// checksums of header and tables that fit as well: otherwise no change would come past them.
-#include "data/token_shard.h"
-
+// Every token of an accepted shard reads, or is refused when its block is damaged. Each input is
+// tried with checksums of header and tables that fit as well: otherwise no change would come past
+// them.
 #include <cstring>
 #include <vector>
 
 #include "core/base/log.h"
 #include "core/io/crc32c.h"
+#include "data/token_shard.h"
 #include "tests/fuzz/target.h"
 
 namespace trireme::fuzz {

@@ -1,11 +1,10 @@
 #include "tests/testing/temporary_directory.h"
 
+#include <gtest/gtest.h>
 #include <stdlib.h>
 #include <sys/mount.h>
 
 #include <filesystem>
-
-#include <gtest/gtest.h>
 
 #include "core/base/log.h"
 

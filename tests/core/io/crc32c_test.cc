@@ -1,10 +1,10 @@
 #include "core/io/crc32c.h"
 
+#include <gtest/gtest.h>
+
 #include <cstring>
 #include <string>
 #include <vector>
-
-#include <gtest/gtest.h>
 
 namespace trireme {
 namespace {

@@ -1,21 +1,20 @@
 #include "core/io/file.h"
 
 #include <dlfcn.h>
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
 
-#include <gmock/gmock.h>
-#include <gtest/gtest.h>
-
 #include "tests/testing/temporary_directory.h"
 
 namespace {
 
-// Faults of the next calls, for errors that no healthy disk shows. The program's own definitions below
-// stand before those of the C library.
+// Faults of the next calls, for errors that no healthy disk shows. The program's own definitions
+// below stand before those of the C library.
 int fsync_errno = 0;
 int interruptions = 0;
 size_t largest_transfer = SIZE_MAX;
@@ -44,8 +43,8 @@ __attribute__((visibility("default"))) int fsync(int fd) {
 
 __attribute__((visibility("default"))) ssize_t pread(int fd, void* data, size_t bytes, off_t at) {
   if (Interrupted()) return -1;
-  return Real<ssize_t(int, void*, size_t, off_t)>("pread")(fd, data, std::min(bytes, largest_transfer),
-                                                           at);
+  return Real<ssize_t(int, void*, size_t, off_t)>("pread")(fd, data,
+                                                           std::min(bytes, largest_transfer), at);
 }
 
 __attribute__((visibility("default"))) ssize_t pwrite(int fd, const void* data, size_t bytes,
@@ -95,7 +94,8 @@ TEST(FileTest, TruncatedFileNamesTheByte) {
   EXPECT_TRUE(file->ReadAt(1, data, 4).ok());
   const Status status = file->ReadAt(2, data, 4);
   EXPECT_EQ(status.code(), absl::StatusCode::kDataLoss);
-  EXPECT_THAT(Message(status), HasSubstr((dir / "a") + " is truncated: it ends at byte 5, 1 bytes too early"));
+  EXPECT_THAT(Message(status),
+              HasSubstr((dir / "a") + " is truncated: it ends at byte 5, 1 bytes too early"));
   EXPECT_FALSE(file->ReadAt(-1, data, 1).ok());
 }
 

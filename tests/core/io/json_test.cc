@@ -1,10 +1,10 @@
 #include "core/io/json.h"
 
-#include <cmath>
-#include <limits>
-
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+
+#include <cmath>
+#include <limits>
 
 namespace trireme {
 namespace {
@@ -18,8 +18,8 @@ std::string Written(const Json& json) {
 }
 
 TEST(JsonTest, ReadsEveryType) {
-  const auto json = ParseJson(
-      " {\"a\" : [1, -2.5e1, true, false, null, \"x\"],\r\n\t\"b\":{}, \"c\":[] } ");
+  const auto json =
+      ParseJson(" {\"a\" : [1, -2.5e1, true, false, null, \"x\"],\r\n\t\"b\":{}, \"c\":[] } ");
   ASSERT_TRUE(json.ok()) << json.status();
   const Json::Array& a = *json->Find("a")->As<Json::Array>();
   ASSERT_EQ(a.size(), 6u);
@@ -60,8 +60,21 @@ TEST(JsonTest, StringsAndEscapes) {
 
 TEST(JsonTest, WriterSeparates) {
   std::string line;
-  JsonWriter(&line).BeginObject().Key("step").Int(3).Key("x").BeginArray().Double(0.5).Null().EndArray()
-      .Key("o").BeginObject().EndObject().Key("b").Bool(true).EndObject();
+  JsonWriter(&line)
+      .BeginObject()
+      .Key("step")
+      .Int(3)
+      .Key("x")
+      .BeginArray()
+      .Double(0.5)
+      .Null()
+      .EndArray()
+      .Key("o")
+      .BeginObject()
+      .EndObject()
+      .Key("b")
+      .Bool(true)
+      .EndObject();
   EXPECT_EQ(line, R"({"step":3,"x":[0.5,null],"o":{},"b":true})");
 }
 
@@ -85,19 +98,22 @@ INSTANTIATE_TEST_SUITE_P(
         BadText{"", "expected a value at byte 0"}, BadText{"  ", "expected a value at byte 2"},
         BadText{"{", "expected a key at byte 1"}, BadText{"{\"a\"", "expected ':' at byte 4"},
         BadText{"{\"a\":1", "expected ',' or '}' at byte 6"},
-        BadText{"{\"a\":1,}", "expected a key at byte 7"}, BadText{"{1:2}", "expected a key at byte 1"},
-        BadText{"[1", "expected ',' or ']' at byte 2"}, BadText{"[1,]", "expected a value at byte 3"},
-        BadText{"[1 2]", "expected ',' or ']' at byte 3"}, BadText{"1 2", "expected the end at byte 2"},
-        BadText{"tru", "expected a value at byte 0"}, BadText{"nul", "expected a value"},
-        BadText{"falsy", "expected a value"}, BadText{"True", "expected a value at byte 0"},
-        BadText{"01", "expected the end at byte 1"}, BadText{"-", "expected a value at byte 1"},
-        BadText{"+1", "expected a value"}, BadText{".5", "expected a value"},
-        BadText{"1.", "expected a digit at byte 2"}, BadText{"1e", "expected a digit at byte 2"},
-        BadText{"1e+", "expected a digit at byte 3"}, BadText{"NaN", "expected a value"},
-        BadText{"0x10", "expected the end at byte 1"}, BadText{"1e999", "range of a double"},
-        BadText{"-1e999", "range of a double"}, BadText{"9223372036854775808", "beyond 64 bits"},
-        BadText{"\"a", "expected '\"' at byte 2"}, BadText{"\"\n\"", "control character"},
-        BadText{"\"\\x\"", "unknown escape at byte 2"}, BadText{"\"\\", "unknown escape at byte 2"},
+        BadText{"{\"a\":1,}", "expected a key at byte 7"},
+        BadText{"{1:2}", "expected a key at byte 1"},
+        BadText{"[1", "expected ',' or ']' at byte 2"},
+        BadText{"[1,]", "expected a value at byte 3"},
+        BadText{"[1 2]", "expected ',' or ']' at byte 3"},
+        BadText{"1 2", "expected the end at byte 2"}, BadText{"tru", "expected a value at byte 0"},
+        BadText{"nul", "expected a value"}, BadText{"falsy", "expected a value"},
+        BadText{"True", "expected a value at byte 0"}, BadText{"01", "expected the end at byte 1"},
+        BadText{"-", "expected a value at byte 1"}, BadText{"+1", "expected a value"},
+        BadText{".5", "expected a value"}, BadText{"1.", "expected a digit at byte 2"},
+        BadText{"1e", "expected a digit at byte 2"}, BadText{"1e+", "expected a digit at byte 3"},
+        BadText{"NaN", "expected a value"}, BadText{"0x10", "expected the end at byte 1"},
+        BadText{"1e999", "range of a double"}, BadText{"-1e999", "range of a double"},
+        BadText{"9223372036854775808", "beyond 64 bits"}, BadText{"\"a", "expected '\"' at byte 2"},
+        BadText{"\"\n\"", "control character"}, BadText{"\"\\x\"", "unknown escape at byte 2"},
+        BadText{"\"\\", "unknown escape at byte 2"},
         BadText{"\"\\u12\"", "four hexadecimal digits"}, BadText{"\"\\u+123\"", "four hexadecimal"},
         BadText{"\"\\ud800\"", "lone surrogate"}, BadText{"\"\\ud800\\n\"", "lone surrogate"},
         BadText{"\"\\ud800\\u12", "four hexadecimal"}, BadText{"\"\\udc00\"", "lone surrogate"},
@@ -112,7 +128,8 @@ TEST(JsonTest, LimitsHold) {
   const JsonLimits limits{.max_bytes = 20, .max_values = 4, .max_depth = 2};
   EXPECT_TRUE(ParseJson("[[1,2]]", limits).ok());
   EXPECT_THAT(std::string(ParseJson("[[[1]]]", limits).status().message()), HasSubstr("deeper"));
-  EXPECT_THAT(std::string(ParseJson("[{\"a\":{}}]", limits).status().message()), HasSubstr("deeper"));
+  EXPECT_THAT(std::string(ParseJson("[{\"a\":{}}]", limits).status().message()),
+              HasSubstr("deeper"));
   EXPECT_THAT(std::string(ParseJson("[1,2,3,4]", limits).status().message()), HasSubstr("values"));
   EXPECT_THAT(std::string(ParseJson(std::string(21, ' '), limits).status().message()),
               HasSubstr("21 bytes"));

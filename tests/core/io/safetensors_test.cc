@@ -1,10 +1,10 @@
 #include "core/io/safetensors.h"
 
-#include <cstring>
-#include <limits>
-
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+
+#include <cstring>
+#include <limits>
 
 #include "core/ops/devices.h"
 #include "tests/testing/gradient_check.h"
@@ -169,8 +169,8 @@ TEST_F(SafetensorsTest, WriterTakesPiecesAndViews) {
 
 TEST_F(SafetensorsTest, WriterRefusesBadNames) {
   const auto create = [this](const std::string& a, const std::string& b) {
-    return SafetensorsWriter::Create(
-               path_, {{a, DType::kF32, {1}, 0, 0}, {b, DType::kF32, {1}, 0, 0}})
+    return SafetensorsWriter::Create(path_,
+                                     {{a, DType::kF32, {1}, 0, 0}, {b, DType::kF32, {1}, 0, 0}})
         .status();
   };
   EXPECT_THAT(Message(create("a", "a")), HasSubstr("'a' twice"));
@@ -207,8 +207,8 @@ INSTANTIATE_TEST_SUITE_P(
     Headers, SafetensorsRejectionTest,
     ::testing::Values(
         BadHeader{"", 0, "does not begin with '{'"}, BadHeader{" {}", 0, "does not begin with '{'"},
-        BadHeader{"[]", 0, "does not begin with '{'"}, BadHeader{"{", 0, "expected a key at byte 1"},
-        BadHeader{"{} x", 0, "expected the end"},
+        BadHeader{"[]", 0, "does not begin with '{'"},
+        BadHeader{"{", 0, "expected a key at byte 1"}, BadHeader{"{} x", 0, "expected the end"},
         BadHeader{R"({"a":{"b":{"c":{"d":{}}}}})", 0, "deeper"},
         BadHeader{R"({"a":1})", 0, "tensor 'a' is not {dtype, shape, data_offsets}"},
         BadHeader{R"({"a":{"dtype":"F32","shape":[1]}})", 4, "tensor 'a' is not {"},
@@ -219,15 +219,16 @@ INSTANTIATE_TEST_SUITE_P(
         BadHeader{R"({"a":{"dtype":"F32","shape":[-1],"data_offsets":[0,4]}})", 4, "no list of"},
         BadHeader{R"({"a":{"dtype":"F32","shape":[1.0],"data_offsets":[0,4]}})", 4, "no list of"},
         BadHeader{R"({"a":{"dtype":"F32","shape":[1],"data_offsets":[0]}})", 4, "not [begin, end]"},
-        BadHeader{R"({"a":{"dtype":"F32","shape":[1],"data_offsets":[4,0]}})", 4, "not [begin, end]"},
+        BadHeader{R"({"a":{"dtype":"F32","shape":[1],"data_offsets":[4,0]}})", 4,
+                  "not [begin, end]"},
         BadHeader{R"({"a":{"dtype":"F32","shape":[1],"data_offsets":{}}})", 4, "not [begin, end]"},
         BadHeader{R"({"a":{"dtype":"F32","shape":[1],"data_offsets":[-4,0]}})", 4, "not [begin"},
         BadHeader{R"({"a":{"dtype":"F32","shape":[1,1,1,1,1,1,1],"data_offsets":[0,4]}})", 4,
                   "has 7 dimensions"},
         BadHeader{R"({"a":{"dtype":"F32","shape":[2],"data_offsets":[0,4]}})", 4, "does not fill"},
         // 2^32 * 2^32 elements wrap to none; 2^62 elements of 4 bytes wrap too.
-        BadHeader{R"({"a":{"dtype":"F32","shape":[4294967296,4294967296],"data_offsets":[0,0]}})", 0,
-                  "2^63 elements"},
+        BadHeader{R"({"a":{"dtype":"F32","shape":[4294967296,4294967296],"data_offsets":[0,0]}})",
+                  0, "2^63 elements"},
         BadHeader{R"({"a":{"dtype":"F32","shape":[4611686018427387904],"data_offsets":[0,0]}})", 0,
                   "does not fill"},
         BadHeader{R"({"a":{"dtype":"U8","shape":[4],"data_offsets":[0,4]}})", 3, "the file at 3"},
@@ -248,8 +249,8 @@ INSTANTIATE_TEST_SUITE_P(
 TEST_F(SafetensorsTest, LengthsThatLie) {
   const std::string good = RawFile(R"({"a":{"dtype":"U8","shape":[4],"data_offsets":[0,4]}})", 4);
   ASSERT_TRUE(OpenRaw(good).ok());
-  for (const uint64_t length : {uint64_t{1} << 63, ~uint64_t{0}, uint64_t{100'000'001},
-                                uint64_t{good.size() - 7}}) {
+  for (const uint64_t length :
+       {uint64_t{1} << 63, ~uint64_t{0}, uint64_t{100'000'001}, uint64_t{good.size() - 7}}) {
     std::string bad = good;
     std::memcpy(bad.data(), &length, 8);
     EXPECT_THAT(Message(OpenRaw(bad)), HasSubstr(absl::StrCat("header length ", length)));
@@ -258,8 +259,7 @@ TEST_F(SafetensorsTest, LengthsThatLie) {
 }
 
 TEST_F(SafetensorsTest, EveryTruncationIsRefused) {
-  const std::string good =
-      RawFile(R"({"a":{"dtype":"U8","shape":[4],"data_offsets":[0,4]}})", 4);
+  const std::string good = RawFile(R"({"a":{"dtype":"U8","shape":[4],"data_offsets":[0,4]}})", 4);
   for (size_t n = 0; n < good.size(); ++n) EXPECT_FALSE(OpenRaw(good.substr(0, n)).ok()) << n;
 }
 

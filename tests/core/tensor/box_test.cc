@@ -59,7 +59,7 @@ TEST(BoxTest, TilesRefused) {
               HasSubstr("overlap"));
 }
 
-// Every box of a 3x2x3 tensor into every place of a 3x3x4 one that takes it, against the definition.
+// Every box of a 3x2x3 tensor into a corner of a 3x3x4 one, against the definition.
 TEST(BoxRunsTest, EveryBoxAgainstTheDefinition) {
   const Shape source{3, 2, 3}, dest{3, 3, 4};
   const auto ranges = [](int64_t n) {

@@ -1,9 +1,8 @@
 #include <fcntl.h>
-#include <sys/stat.h>
-#include <unistd.h>
-
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #include "launch/checkpoint/manifest.h"
 #include "tests/launch/checkpoint/checkpoint_fixture.h"
@@ -75,7 +74,8 @@ TEST_F(CheckpointCorruptionTest, ReadNamesTensorFileAndByte) {
   EXPECT_TRUE(reader->Verify(CheckpointReader::Depth::kHeaders).ok());
   const Status status = reader->Read(Saved("columns", 1, {3, 8}, {{0, 0}, {3, 8}}, DType::kBF16));
   EXPECT_EQ(status.code(), absl::StatusCode::kDataLoss);
-  EXPECT_THAT(Message(status), AllOf(HasSubstr(file), HasSubstr("'columns'"), HasSubstr("at byte")));
+  EXPECT_THAT(Message(status),
+              AllOf(HasSubstr(file), HasSubstr("'columns'"), HasSubstr("at byte")));
   EXPECT_TRUE(reader->Read(Saved("rows", 1, {7, 5}, {{0, 0}, {7, 5}}, DType::kF32)).ok());
 }
 
@@ -149,9 +149,10 @@ TEST_F(CheckpointCorruptionTest, FullDiskLeavesTheLastGoodOne) {
   const Status status =
       SaveCheckpoint(CheckpointGroup::Single(), small.path(), {large}, Info(2), 1);
   EXPECT_EQ(status.code(), absl::StatusCode::kResourceExhausted);
-  EXPECT_THAT(Message(status),
-              AllOf(HasSubstr("checkpoint of step 2"), HasSubstr("shard-00000-of-00001.safetensors"),
-                    HasSubstr("No space left on device"), HasSubstr("bytes at byte")));
+  EXPECT_THAT(
+      Message(status),
+      AllOf(HasSubstr("checkpoint of step 2"), HasSubstr("shard-00000-of-00001.safetensors"),
+            HasSubstr("No space left on device"), HasSubstr("bytes at byte")));
   EXPECT_THAT(NamesIn(small.path()), ElementsAre("step-00000001"));
   EXPECT_TRUE(LoadAndCompare(*FindLatest(small.path()), 1, 3).ok());
   // Every amount of free space, down to none: each save is whole or leaves nothing.
@@ -162,7 +163,8 @@ TEST_F(CheckpointCorruptionTest, FullDiskLeavesTheLastGoodOne) {
     for (int64_t at = 0; file->WriteAt(at, std::string(4096, 'x').data(), 4096).ok();) at += 4096;
     const int64_t size = *file->Size();
     ASSERT_EQ(truncate(ballast.c_str(), std::max<int64_t>(0, size - free * 1024)), 0);
-    const Status saved = SaveCheckpoint(CheckpointGroup::Single(), small.path(), State(3, 0, 1), Info(3), 2);
+    const Status saved =
+        SaveCheckpoint(CheckpointGroup::Single(), small.path(), State(3, 0, 1), Info(3), 2);
     failures += !saved.ok();
     std::vector<std::string> expected = {"ballast", "step-00000001"};
     if (saved.ok()) expected.push_back("step-00000003");

@@ -1,11 +1,11 @@
-// Saving and loading by several ranks in one thread, on a state that is a fixed function of the step.
+// Saving and loading by several ranks in one thread; the state is a fixed function of the step.
 #pragma once
+
+#include <gtest/gtest.h>
 
 #include <memory>
 #include <string>
 #include <vector>
-
-#include <gtest/gtest.h>
 
 #include "core/io/file.h"
 #include "core/ops/devices.h"
@@ -37,7 +37,7 @@ class CheckpointTest : public ::testing::Test {
                     DType dtype) {
     return {name, global, box, MakeBox(name, step, global, box, dtype), ReplicaPolicy::kShared};
   }
-  // `rows` cut evenly over ranks, the first ones longer; empty for late ranks when there are few rows.
+  // Rows cut evenly over ranks, the first ones longer; late ranks have none when there are few.
   static Box RowsOf(const Shape& global, int rank, int num_ranks) {
     Box box = WholeBox(global);
     const int64_t rows = global[0], base = rows / num_ranks, extra = rows % num_ranks;
@@ -51,9 +51,11 @@ class CheckpointTest : public ::testing::Test {
     std::vector<SavedTensor> state;
     const Shape matrix{7, 5}, few_rows{2, 3}, columns{3, 8}, none{0, 4};
     state.push_back(Saved("rows", step, matrix, RowsOf(matrix, rank, num_ranks), DType::kF32));
-    state.push_back(Saved("few_rows", step, few_rows, RowsOf(few_rows, rank, num_ranks), DType::kF64));
+    state.push_back(
+        Saved("few_rows", step, few_rows, RowsOf(few_rows, rank, num_ranks), DType::kF64));
     const Box cut = RowsOf({8}, rank, num_ranks);
-    state.push_back(Saved("columns", step, columns, {{0, cut.begin[0]}, {3, cut.size[0]}}, DType::kBF16));
+    state.push_back(
+        Saved("columns", step, columns, {{0, cut.begin[0]}, {3, cut.size[0]}}, DType::kBF16));
     state.push_back(Saved("none", step, none, WholeBox(none), DType::kF32));
     if (rank == num_ranks - 1) state.push_back(Saved("scalar", step, {}, Box{}, DType::kI64));
     return state;

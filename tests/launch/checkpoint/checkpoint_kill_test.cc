@@ -1,9 +1,8 @@
+#include <gtest/gtest.h>
 #include <signal.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
-
-#include <gtest/gtest.h>
 
 #include "core/base/rng.h"
 #include "tests/launch/checkpoint/checkpoint_fixture.h"
@@ -13,9 +12,9 @@ namespace {
 
 using CheckpointKillTest = CheckpointTest;
 
-// A process saves in a loop and is killed at a random point, again and again, over one directory: the newest
-// usable checkpoint is there after each kill, holds its step whole, and is never older than the last one that the
-// process saw published.
+// A process saves in a loop and is killed at a random point, again and again, over one directory:
+// the newest usable checkpoint is there after each kill, holds its step whole, and is never older
+// than the last one that the process saw published.
 TEST_F(CheckpointKillTest, SigkillAtRandomPoints) {
   constexpr int kKills = 25;
   const RngKey key = MakeRngKey(1, "kill");

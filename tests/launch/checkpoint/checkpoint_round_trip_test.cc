@@ -1,9 +1,10 @@
-#include <thread>
-
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <thread>
+
 #include "absl/synchronization/barrier.h"
+
 #include "launch/checkpoint/checkpoint_dir.h"
 #include "tests/launch/checkpoint/checkpoint_fixture.h"
 
@@ -58,7 +59,8 @@ TEST_F(CheckpointRoundTripTest, SameStateGivesTheSameBytes) {
   ASSERT_TRUE(Save(dir_ / "a", 3, 2).ok());
   ASSERT_TRUE(Save(dir_ / "b", 3, 2).ok());
   for (const std::string& name : NamesIn(dir_ / "a/step-00000003")) {
-    EXPECT_EQ(*ReadFile(dir_ / "a/step-00000003/" + name), *ReadFile(dir_ / "b/step-00000003/" + name));
+    EXPECT_EQ(*ReadFile(dir_ / "a/step-00000003/" + name),
+              *ReadFile(dir_ / "b/step-00000003/" + name));
   }
 }
 
@@ -76,7 +78,8 @@ TEST_F(CheckpointRoundTripTest, EveryTypeAndManyBlocks) {
   ASSERT_TRUE(reader.ok()) << reader.status();
   EXPECT_TRUE(reader->Verify(CheckpointReader::Depth::kData).ok());
   for (const SavedTensor& tensor : tensors) {
-    for (const Box& box : {WholeBox({601, 601}), Box{{599, 1}, {2, 600}}, Box{{3, 600}, {590, 1}}}) {
+    for (const Box& box :
+         {WholeBox({601, 601}), Box{{599, 1}, {2, 600}}, Box{{3, 600}, {590, 1}}}) {
       SavedTensor part = tensor;
       part.local = box;
       part.data = Tensor::Zeros(*device_, box.size, tensor.data.dtype());
@@ -94,8 +97,8 @@ TEST_F(CheckpointRoundTripTest, SeveralBoxesOfOneTensorOnOneRank) {
   const std::vector<SavedTensor> zigzag = {Saved("t", 1, shape, {{0}, {2}}, DType::kF32),
                                            Saved("t", 1, shape, {{4}, {2}}, DType::kF32)};
   const std::vector<SavedTensor> middle = {Saved("t", 1, shape, {{2}, {2}}, DType::kF32)};
-  const Status committed = writer.Commit(
-      {*writer.WriteShard(0, 2, zigzag), *writer.WriteShard(1, 2, middle)}, Info(1));
+  const Status committed =
+      writer.Commit({*writer.WriteShard(0, 2, zigzag), *writer.WriteShard(1, 2, middle)}, Info(1));
   ASSERT_TRUE(committed.ok()) << committed;
   SavedTensor whole = Saved("t", 1, shape, WholeBox(shape), DType::kF32);
   const std::vector<double> expected = whole.data.ToVector();
@@ -138,10 +141,12 @@ TEST_F(CheckpointRoundTripTest, CommitRefusesOverlapsAndHoles) {
   };
   const SavedTensor left = Saved("t", 1, {6}, {{0}, {4}}, DType::kF32);
   const SavedTensor right = Saved("t", 1, {6}, {{3}, {3}}, DType::kF32);
-  EXPECT_THAT(Message(commit({{left}, {right}})), HasSubstr("tensor 't': boxes [0:4] and [3:6] overlap"));
+  EXPECT_THAT(Message(commit({{left}, {right}})),
+              HasSubstr("tensor 't': boxes [0:4] and [3:6] overlap"));
   EXPECT_THAT(Message(commit({{left}, {}})), HasSubstr("tensor 't': boxes cover 4 of 6"));
   SavedTensor other = Saved("t", 1, {6}, {{4}, {2}}, DType::kF64);
-  EXPECT_THAT(Message(commit({{left}, {other}})), HasSubstr("'t' of rank 1 has another shape, dtype"));
+  EXPECT_THAT(Message(commit({{left}, {other}})),
+              HasSubstr("'t' of rank 1 has another shape, dtype"));
   EXPECT_TRUE(ListCheckpoints(dir_.path())->empty());
 }
 
@@ -152,11 +157,10 @@ struct ReplicaCase {
 
 // Three replicas hold {1, 2}, {4, 8}, {7, 0}.
 TEST_F(CheckpointRoundTripTest, ReplicaPoliciesOnAnotherNumberOfReplicas) {
-  for (const ReplicaCase& c : {ReplicaCase{ReplicaPolicy::kSame, {1, 2}},
-                               ReplicaCase{ReplicaPolicy::kMean, {4, 10.0 / 3}},
-                               ReplicaCase{ReplicaPolicy::kSumOverN, {6, 5}},
-                               ReplicaCase{ReplicaPolicy::kDrop, {0, 0}},
-                               ReplicaCase{ReplicaPolicy::kRefuse, {}}}) {
+  for (const ReplicaCase& c :
+       {ReplicaCase{ReplicaPolicy::kSame, {1, 2}}, ReplicaCase{ReplicaPolicy::kMean, {4, 10.0 / 3}},
+        ReplicaCase{ReplicaPolicy::kSumOverN, {6, 5}}, ReplicaCase{ReplicaPolicy::kDrop, {0, 0}},
+        ReplicaCase{ReplicaPolicy::kRefuse, {}}}) {
     for (const DType dtype : {DType::kF64, DType::kF32, DType::kBF16, DType::kI64}) {
       CheckpointWriter writer(dir_.path(), 1);
       ASSERT_TRUE(writer.Prepare().ok());
@@ -164,7 +168,8 @@ TEST_F(CheckpointRoundTripTest, ReplicaPoliciesOnAnotherNumberOfReplicas) {
       const std::vector<std::vector<double>> values = {{1, 2}, {4, 8}, {7, 0}};
       for (int r = 0; r < 3; ++r) {
         const Tensor data = Tensor::FromVector(*device_, {1, 2}, values[r], dtype);
-        reports.push_back(*writer.WriteShard(r, 3, {{"m", {3, 2}, {{r, 0}, {1, 2}}, data, c.policy}}));
+        reports.push_back(
+            *writer.WriteShard(r, 3, {{"m", {3, 2}, {{r, 0}, {1, 2}}, data, c.policy}}));
       }
       ASSERT_TRUE(writer.Commit(reports, Info(1)).ok());
       auto reader = CheckpointReader::Open(dir_ / CheckpointName(1));
@@ -185,7 +190,8 @@ TEST_F(CheckpointRoundTripTest, ReplicaPoliciesOnAnotherNumberOfReplicas) {
       ASSERT_TRUE(status.ok()) << status;
       const Tensor expected = Tensor::FromVector(
           *device_, {2, 2}, {c.expected[0], c.expected[1], c.expected[0], c.expected[1]}, dtype);
-      EXPECT_EQ(both.ToVector(), expected.ToVector()) << ReplicaPolicyName(c.policy) << DTypeName(dtype);
+      EXPECT_EQ(both.ToVector(), expected.ToVector())
+          << ReplicaPolicyName(c.policy) << DTypeName(dtype);
     }
   }
 }
@@ -240,7 +246,8 @@ class CheckpointGroupTest : public CheckpointTest {
 
 TEST_F(CheckpointGroupTest, ThreeRanksSaveAndKeepTwo) {
   for (const int64_t step : {4, 8, 12, 16}) {
-    for (const Status& status : SaveOnRanks(dir_.path(), 3, step, 2)) ASSERT_TRUE(status.ok()) << status;
+    for (const Status& status : SaveOnRanks(dir_.path(), 3, step, 2))
+      ASSERT_TRUE(status.ok()) << status;
   }
   EXPECT_THAT(NamesIn(dir_.path()), ElementsAre("step-00000012", "step-00000016"));
   EXPECT_TRUE(LoadAndCompare(dir_ / CheckpointName(16), 16, 2).ok());
