@@ -9,6 +9,7 @@ parsers=(
   core/io/json.cc
   core/io/safetensors.cc
   core/io/stored_box.cc
+  data/documents.cc
   data/idx.cc
   data/input_file.cc
   data/token_shard.cc
