@@ -1,6 +1,7 @@
 #include "launch/bootstrap.h"
 
 #include <sched.h>
+#include <signal.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -10,6 +11,8 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
+#include "absl/time/time.h"
 
 #include "core/base/log.h"
 #include "core/base/rng.h"
@@ -59,7 +62,7 @@ Status RunRank(Communicator& world, const WorldOptions& options,
   return CatchFailure([&] {
     const int threads = options.threads > 0 ? static_cast<int>(options.threads)
                                             : DefaultThreads(placements, world.rank());
-    const std::unique_ptr<CpuDevice> device = MakeCpuDevice({.num_threads = threads});
+    const auto device = MakeCpuDevice({.num_threads = threads});
     ThrowIfError(fn({world, *device, ThreadsWarning(placements, world.rank(), threads)}));
   });
 }
@@ -79,6 +82,13 @@ StatusOr<int> FirstUnready(Communicator& world, const Status& ready) {
   return static_cast<int>(first - errors.begin());
 }
 
+// Ranks that meet the same error at the same time, an unreadable file say, should not all print it: a rank
+// waits a moment for the abort of a lower one to end it.
+void LetLowerRanksSpeak(int rank) {
+  signal(SIGTERM, SIG_DFL);  // The launcher's word that the job is over.
+  absl::SleepFor(absl::Milliseconds(250) * std::min(rank, 8));
+}
+
 int RunMpiWorld(const LaunchPlan& plan, const Status& ready, const WorldOptions& options,
                 const std::function<Status(const RankContext&)>& fn) {
   const StatusOr<std::unique_ptr<MpiSession>> session = MpiSession::Start();
@@ -93,6 +103,7 @@ int RunMpiWorld(const LaunchPlan& plan, const Status& ready, const WorldOptions&
   Status status = first_unready.status();
   if (status.ok() && *first_unready == size) status = RunRank(*world, options, fn);
   if (!status.ok()) {
+    LetLowerRanksSpeak(rank);
     PrintError(Annotate(status, absl::StrCat("rank ", rank)));
     world->Abort(status);
     return kExitError;
@@ -189,11 +200,14 @@ int RunWorld(const LaunchPlan& plan, const Status& ready, const WorldOptions& op
 }
 
 void PrintError(const Status& status) {
-  std::string text = absl::StrCat("trireme: ", status.ToString());
-  // Multi-line text is for reports; what the shell shows last is one message.
-  if (text.back() != '\n') text += '\n';
+  const std::string text = absl::StrCat("trireme: ", status.ToString(), "\n");
   // An error that stderr does not take has nowhere else to go.
   [[maybe_unused]] const ssize_t written = write(STDERR_FILENO, text.data(), text.size());
+}
+
+int UsageError(const Status& status) {
+  if (ReadLaunchedWorld().rank == 0) PrintError(status);
+  return kExitUsage;
 }
 
 }  // namespace trireme

@@ -76,4 +76,8 @@ int RunWorld(const LaunchPlan& plan, const Status& ready, const WorldOptions& op
 // "trireme: INVALID_ARGUMENT: ..." on stderr, in one write.
 void PrintError(const Status& status);
 
+// For what is wrong with the command line: prints the error and returns the exit code. Under a
+// launcher every process comes to the same conclusion, and one says it.
+int UsageError(const Status& status);
+
 }  // namespace trireme

@@ -17,8 +17,7 @@ int RunList(const CommandLine& line) {
     family = line.positional()[0];
     const std::vector<std::string> known = Families(catalogue);
     if (std::find(known.begin(), known.end(), family) == known.end()) {
-      PrintError(absl::InvalidArgumentError(UnknownNameMessage("family", family, known)));
-      return kExitUsage;
+      return UsageError(absl::InvalidArgumentError(UnknownNameMessage("family", family, known)));
     }
   }
   std::fputs(FormatCatalogue(catalogue, family).c_str(), stdout);

@@ -28,12 +28,6 @@ std::string Usage(absl::Span<const Command> commands) {
   return text;
 }
 
-// Under a launcher every process comes to the same conclusion; one says it.
-int WrongUsage(const Status& status) {
-  if (ReadLaunchedWorld().rank == 0) PrintError(status);
-  return kExitUsage;
-}
-
 int Main(const std::vector<std::string>& args) {
   const Command commands[] = {TrainCommand(), EvalCommand(), TokenizeCommand(), ListCommand()};
   const std::string name = args.empty() ? "" : args[0];
@@ -55,14 +49,14 @@ int Main(const std::vector<std::string>& args) {
     if (name != command.spec.name) continue;
     const StatusOr<CommandLine> line =
         CommandLine::Parse(command.spec, absl::MakeConstSpan(args).subspan(1));
-    if (!line.ok()) return WrongUsage(line.status());
+    if (!line.ok()) return UsageError(line.status());
     if (line->Has("help")) {
       std::fputs(HelpText(command.spec).c_str(), stdout);
       return kExitDone;
     }
     return command.run(*line);
   }
-  return WrongUsage(absl::InvalidArgumentError(UnknownNameMessage("command", name, known)));
+  return UsageError(absl::InvalidArgumentError(UnknownNameMessage("command", name, known)));
 }
 
 }  // namespace

@@ -23,7 +23,7 @@ Tensor ToTensor(Device& device, absl::string_view text) {
 StatusOr<std::vector<std::string>> GatherTexts(Communicator& world, absl::string_view mine) {
   std::vector<std::string> texts;
   const Status status = CatchFailure([&] {
-    const std::unique_ptr<CpuDevice> device = MakeCpuDevice();
+    const auto device = MakeCpuDevice();
     const int64_t size = static_cast<int64_t>(mine.size());
     const Tensor sizes = Tensor::Empty(*device, {world.size()}, DType::kI64,
                                        MemoryKind::kCommunication, "text sizes");

@@ -40,8 +40,7 @@ Status Tokenize(const CommandLine& line, const std::string& output) {
 int RunTokenize(const CommandLine& line) {
   const std::string output = line.String("output");
   if (output.empty()) {
-    PrintError(absl::InvalidArgumentError("tokenize needs --output FILE"));
-    return kExitUsage;
+    return UsageError(absl::InvalidArgumentError("tokenize needs --output FILE"));
   }
   const Status status = Tokenize(line, output);
   if (status.ok()) return kExitDone;
@@ -54,7 +53,8 @@ int RunTokenize(const CommandLine& line) {
 Command TokenizeCommand() {
   return {
       {"tokenize", "Turns text files, plain or gzip, into a token shard.", "FILE...", 1, 1 << 20,
-       Flags(), "trireme tokenize --output gcide.tokens /usr/share/dictd/gcide.dict.dz"},
+       Flags(),
+       "trireme tokenize --documents entry --output gcide.tokens /usr/share/dictd/gcide.dict.dz"},
       &RunTokenize};
 }
 
