@@ -58,9 +58,11 @@ const char* Advice(const MemoryStats& stats) {
 }  // namespace
 
 CachingAllocator::~CachingAllocator() {
-  // Blocks that are still held lose their memory: the device was destroyed before its tensors.
-  CHECK(used_.empty()) << used_.size() << " blocks outlive their device, one of '"
-                       << *used_.begin()->second->label << "'";
+  // A programmer error, but not worth hiding another: a rank that fails may leave a block with MPI.
+  if (!used_.empty()) {
+    LOG(ERROR) << used_.size() << " blocks outlive their device, one of '"
+               << *used_.begin()->second->label << "'; their memory is lost";
+  }
   ReleaseFreeSegments();
 }
 
