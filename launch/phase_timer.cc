@@ -30,19 +30,11 @@ const char* PhaseName(Phase phase) {
   return "?";
 }
 
-PhaseTimer::PhaseTimer(TimeSource clock)
-    : clock_(std::move(clock)), start_(clock_()), entered_(start_) {}
-
-Phase PhaseTimer::Enter(Phase phase) {
-  const absl::Time now = clock_();
-  totals_[static_cast<int>(phase_)] += now - entered_;
-  entered_ = now;
-  return std::exchange(phase_, phase);
-}
-
 absl::Duration PhaseTimer::total(Phase phase) const {
-  const absl::Duration running = phase == phase_ ? clock_() - entered_ : absl::ZeroDuration();
-  return totals_[static_cast<int>(phase)] + running;
+  if (phase != Phase::kOther) return totals_[static_cast<int>(phase)];
+  absl::Duration rest = total();
+  for (const absl::Duration spent : totals_) rest -= spent;
+  return std::max(rest, absl::ZeroDuration());
 }
 
 std::string PhaseTimer::Summary() const {

@@ -1,4 +1,4 @@
-// Where the time of a run goes: one phase at a time, so that the phases add up to the whole.
+// Where the time of a run goes.
 #pragma once
 
 #include <array>
@@ -23,42 +23,42 @@ enum class Phase {
 inline constexpr int kNumPhases = 8;
 const char* PhaseName(Phase phase);
 
-using TimeSource = std::function<absl::Time()>;
+using Clock = std::function<absl::Time()>;
 
-// Of one thread. Starts in kOther.
+// Of one thread: phases do not overlap.
 class PhaseTimer {
  public:
-  explicit PhaseTimer(TimeSource clock = &absl::Now);
+  explicit PhaseTimer(Clock clock = &absl::Now) : clock_(std::move(clock)), start_(clock_()) {}
 
-  // Time from now on counts for `phase`; returns the phase that ends.
-  Phase Enter(Phase phase);
+  void Add(Phase phase, absl::Duration spent) { totals_[static_cast<int>(phase)] += spent; }
 
-  // Since the timer was made; in all, and in one phase.
+  // Since the timer was made.
   absl::Duration total() const { return clock_() - start_; }
   absl::Duration total(Phase phase) const;
 
-  // "forward 40.10 s (33 %), backward ...": the phases that took part, longest first.
+  // "forward 40.1 s (33 %), backward ...": the phases that took part, longest first.
   std::string Summary() const;
 
+  absl::Time Now() const { return clock_(); }
+
  private:
-  TimeSource clock_;
+  Clock clock_;
   absl::Time start_;
-  absl::Time entered_;
-  Phase phase_ = Phase::kOther;
   std::array<absl::Duration, kNumPhases> totals_;
 };
 
-// `phase` until the end of the scope, then what was before.
+// Adds the time until the end of the scope.
 class PhaseScope {
  public:
-  PhaseScope(PhaseTimer& timer, Phase phase) : timer_(timer), before_(timer.Enter(phase)) {}
-  ~PhaseScope() { timer_.Enter(before_); }
+  PhaseScope(PhaseTimer& timer, Phase phase) : timer_(timer), phase_(phase), start_(timer.Now()) {}
+  ~PhaseScope() { timer_.Add(phase_, timer_.Now() - start_); }
   PhaseScope(const PhaseScope&) = delete;
   PhaseScope& operator=(const PhaseScope&) = delete;
 
  private:
   PhaseTimer& timer_;
-  Phase before_;
+  Phase phase_;
+  absl::Time start_;
 };
 
 }  // namespace trireme
