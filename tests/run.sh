@@ -35,7 +35,7 @@ run_tests() {  # FOLDER [CTEST OPTION...]
     --no-label-summary "$@" 2>&1 |
     tee "$log" | sed -e '/% tests passed/,$d' -e '/^ *Start  *[0-9]*:/d' || status=$?
   echo "The ten slowest tests, in seconds:"
-  awk '/ Test +#[0-9]+:/ { print $(NF - 1), $4 }' "$log" | sort -rn | head -n 10 | sed 's/^/  /'
+  awk '/ Test +#[0-9]+:/ { print $(NF - 1), $4 }' "$log" | sort -rn | sed -n '1,10s/^/  /p'
   echo "Wall time: $((SECONDS - began)) s, $built s of it before the first test"
   sed -n '/% tests passed/,$p' "$log"
   return "$status"
