@@ -1,7 +1,7 @@
 // The training step of a small transformer against the time of its own matrix products, called directly in
 // the same run: one JSON line per setting.
 //
-//   build/tests/bench/step_bench [--dtype f32|bf16] [--threads N] [--steps N] [--recompute]
+//   build-release/tests/bench/step_bench [--dtype f32|bf16] [--threads N] [--steps N] [--recompute]
 //
 // Model: width 512, 8 heads, SwiGLU 1408, 6 layers, vocabulary 8192, untied head; 8 samples of 512 tokens;
 // AdamW. FLOPs count attention with half its square, and no recomputation.
