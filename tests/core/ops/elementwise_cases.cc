@@ -17,9 +17,10 @@ constexpr auto kMask = InputSpec::kMask;
 double SigmoidOf(double x) { return 1 / (1 + std::exp(-x)); }
 
 OpCase UnaryCase(const std::string& name, Tensor (*fn)(const Tensor&),
-                 std::function<double(double)> reference, InputSpec::Kind kind = kNormal) {
+                 std::function<double(double)> reference, InputSpec::Kind kind = kNormal,
+                 bool has_kinks = false) {
   return {name, [fn](const Inputs& in) { return fn(in[0]); }, {{{3, 7}, kind}},
-          Pointwise(std::move(reference)), {{{37, 1201}, kind}}};
+          Pointwise(std::move(reference)), {{{37, 1201}, kind}}, has_kinks};
 }
 
 OpCase BinaryCase(const std::string& name, Tensor (*fn)(const Tensor&, const Tensor&),
@@ -75,19 +76,19 @@ std::vector<OpCase> ElementwiseCases() {
        {{{3, 1}, kMask}, {{4}}, {{2, 1, 1}}},
        Pointwise([](double c, double a, double b) { return c != 0 ? a : b; })},
       {"clamp", [](const Inputs& in) { return Clamp(in[0], -0.5, 0.8); }, {{{3, 7}}},
-       Pointwise([](double x) { return std::clamp(x, -0.5, 0.8); }), {{{37, 1201}}}},
+       Pointwise([](double x) { return std::clamp(x, -0.5, 0.8); }), {{{37, 1201}}}, /*has_kinks=*/true},
       {"pow", [](const Inputs& in) { return Pow(in[0], 2.5); }, {{{3, 7}, kPositive}},
        Pointwise([](double x) { return std::pow(x, 2.5); })},
       {"pow_integer", [](const Inputs& in) { return Pow(in[0], 3); }, {{{3, 7}}},
        Pointwise([](double x) { return x * x * x; })},
       UnaryCase("neg", Neg, [](double x) { return -x; }),
-      UnaryCase("abs", Abs, [](double x) { return std::abs(x); }),
+      UnaryCase("abs", Abs, [](double x) { return std::abs(x); }, kNormal, true),
       UnaryCase("exp", Exp, [](double x) { return std::exp(x); }),
       UnaryCase("log", Log, [](double x) { return std::log(x); }, kPositive),
       UnaryCase("sqrt", Sqrt, [](double x) { return std::sqrt(x); }, kPositive),
       UnaryCase("tanh", Tanh, [](double x) { return std::tanh(x); }),
       UnaryCase("sigmoid", Sigmoid, SigmoidOf),
-      UnaryCase("relu", Relu, [](double x) { return std::max(x, 0.0); }),
+      UnaryCase("relu", Relu, [](double x) { return std::max(x, 0.0); }, kNormal, true),
       UnaryCase("gelu", Gelu, [](double x) { return x * 0.5 * (1 + std::erf(x / sqrt2)); }),
       UnaryCase("silu", Silu, [](double x) { return x * SigmoidOf(x); }),
       {"swiglu", [](const Inputs& in) { return SwiGlu(in[0], in[1]); }, {{{3, 5}}, {{3, 5}}},

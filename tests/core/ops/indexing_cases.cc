@@ -25,9 +25,9 @@ std::vector<OpCase> IndexingCases() {
       {"gather_columns", [](const Inputs& in) { return Gather(in[0], -1, in[1]); },
        {{{3, 4}}, {{2, 5}, kIndex, 4}},
        [](const std::vector<HostTensor>& in) {
-         HostTensor y = HostZeros({2, 5});
-         for (int64_t i = 0; i < 2; ++i) {
-           for (int64_t j = 0; j < 5; ++j) {
+         HostTensor y = HostZeros(in[1].shape);
+         for (int64_t i = 0; i < in[1].shape[0]; ++i) {
+           for (int64_t j = 0; j < in[1].shape[1]; ++j) {
              y.at(i, j) = in[0].at(i, static_cast<int64_t>(in[1].at(i, j)));
            }
          }
@@ -37,9 +37,9 @@ std::vector<OpCase> IndexingCases() {
       {"gather_rows", [](const Inputs& in) { return Gather(in[0], 0, in[1]); },
        {{{3, 4}}, {{5, 2}, kIndex, 3}},
        [](const std::vector<HostTensor>& in) {
-         HostTensor y = HostZeros({5, 2});
-         for (int64_t i = 0; i < 5; ++i) {
-           for (int64_t j = 0; j < 2; ++j) {
+         HostTensor y = HostZeros(in[1].shape);
+         for (int64_t i = 0; i < in[1].shape[0]; ++i) {
+           for (int64_t j = 0; j < in[1].shape[1]; ++j) {
              y.at(i, j) = in[0].at(static_cast<int64_t>(in[1].at(i, j)), j);
            }
          }
@@ -51,8 +51,8 @@ std::vector<OpCase> IndexingCases() {
        {{{3, 4}}, {{2, 5}, kIndex, 4}, {{2, 5}}},
        [](const std::vector<HostTensor>& in) {
          HostTensor y = in[0];
-         for (int64_t i = 0; i < 2; ++i) {
-           for (int64_t j = 0; j < 5; ++j) {
+         for (int64_t i = 0; i < in[1].shape[0]; ++i) {
+           for (int64_t j = 0; j < in[1].shape[1]; ++j) {
              y.at(i, static_cast<int64_t>(in[1].at(i, j))) += in[2].at(i, j);
            }
          }
@@ -64,8 +64,8 @@ std::vector<OpCase> IndexingCases() {
        {{{3, 2}}, {{5, 2}, kIndex, 3}, {{5, 2}}},
        [](const std::vector<HostTensor>& in) {
          HostTensor y = in[0];
-         for (int64_t i = 0; i < 5; ++i) {
-           for (int64_t j = 0; j < 2; ++j) {
+         for (int64_t i = 0; i < in[1].shape[0]; ++i) {
+           for (int64_t j = 0; j < in[1].shape[1]; ++j) {
              y.at(static_cast<int64_t>(in[1].at(i, j)), j) += in[2].at(i, j);
            }
          }

@@ -39,7 +39,8 @@ struct OpCase {
   Reference reference;
   // Larger sizes of the same, which every kernel splits over threads; empty: `inputs` are enough.
   std::vector<InputSpec> large = {};
-  double bf16_tolerance = 2e-2;
+  // Many random inputs hit a kink or a tie, where there is no slope to compare with.
+  bool has_kinks = false;
 };
 inline std::ostream& operator<<(std::ostream& out, const OpCase& c) { return out << c.name; }
 

@@ -72,9 +72,9 @@ std::vector<OpCase> ReductionCases() {
       {"mean_rows_keep", [](const Inputs& in) { return Mean(in[0], -1, true); }, {{{3, 4}}},
        AlongDim(1, true, MeanOf), {{{777, 65}}}},
       {"max_rows", [](const Inputs& in) { return Max(in[0], -1); }, {{{3, 4}}},
-       AlongDim(1, false, MaxOf), {{{777, 65}}}},
+       AlongDim(1, false, MaxOf), {{{777, 65}}}, /*has_kinks=*/true},
       {"max_middle_keep", [](const Inputs& in) { return Max(in[0], 1, true); }, {{{2, 3, 2}}},
-       AlongDim(1, true, MaxOf), {{{20, 300, 20}}}},
+       AlongDim(1, true, MaxOf), {{{20, 300, 20}}}, /*has_kinks=*/true},
       {"arg_max", [](const Inputs& in) { return ArgMax(in[0], 0); }, {{{4, 3}}},
        AlongDim(0, false, ArgMaxOf), {{{400, 300}}}},
   };

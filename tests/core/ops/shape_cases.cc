@@ -46,9 +46,12 @@ std::vector<OpCase> ShapeCases() {
        },
        {{{2, 3}}, {{2, 0}}, {{2, 1}}},
        [](const std::vector<HostTensor>& in) {
-         HostTensor y = HostZeros({2, 4});
-         for (int64_t i = 0; i < 2; ++i) {
-           for (int64_t j = 0; j < 4; ++j) y.at(i, j) = j < 3 ? in[0].at(i, j) : in[2].at(i, 0);
+         const int64_t left = in[0].shape[1], columns = left + in[2].shape[1];
+         HostTensor y = HostZeros({in[0].shape[0], columns});
+         for (int64_t i = 0; i < y.shape[0]; ++i) {
+           for (int64_t j = 0; j < columns; ++j) {
+             y.at(i, j) = j < left ? in[0].at(i, j) : in[2].at(i, j - left);
+           }
          }
          return y;
        },
