@@ -38,8 +38,7 @@ class Engine {
     CHECK(grad.shape() == output.shape() && grad.dtype() == output.dtype())
         << "gradient " << DTypeName(grad.dtype()) << grad.shape() << " for an output "
         << DTypeName(output.dtype()) << output.shape();
-    Deliver(Edge{output.impl()->node, output.impl()->output,
-                 output.is_leaf() ? output : Tensor()},
+    Deliver(Edge{output.impl()->node, output.impl()->output, output.is_leaf() ? output : Tensor()},
             std::move(grad));
   }
 

@@ -30,8 +30,8 @@ std::vector<Tensor> Recompute(absl::Span<const Tensor> inputs, RecomputedFn fn) 
       "recompute", inputs, std::move(outputs),
       [saved = std::move(saved), wanted = std::move(wanted), fn = std::move(fn)](
           absl::Span<const Tensor> grad_outputs, BackwardRun& run) -> Grads {
-        // The inputs are outputs of a node, not leaves: what reaches them goes on from here, also the
-        // gradient of an input used as a weight, which would else end in the sink.
+        // The inputs are outputs of a node, not leaves: what reaches them goes on from here, also
+        // the gradient of an input used as a weight, which would else end in the sink.
         Grads input_grads(saved.size());
         std::vector<Tensor> outputs;
         {
@@ -39,12 +39,12 @@ std::vector<Tensor> Recompute(absl::Span<const Tensor> inputs, RecomputedFn fn) 
           std::vector<Tensor> inputs = saved;
           for (size_t i = 0; i < saved.size(); ++i) {
             if (!wanted[i]) continue;
-            inputs[i] = RecordNested("recompute_input", {}, {saved[i].Detach()},
-                                     [&input_grads, i](absl::Span<const Tensor> grads,
-                                                       BackwardRun&) -> Grads {
-                                       input_grads[i] = grads[0];
-                                       return {};
-                                     })[0];
+            inputs[i] = RecordNested(
+                "recompute_input", {}, {saved[i].Detach()},
+                [&input_grads, i](absl::Span<const Tensor> grads, BackwardRun&) -> Grads {
+                  input_grads[i] = grads[0];
+                  return {};
+                })[0];
           }
           outputs = fn(inputs);
         }

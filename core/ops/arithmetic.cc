@@ -2,8 +2,8 @@
 #include "core/autograd/node.h"
 #include "core/base/log.h"
 #include "core/device/kernel.h"
-#include "core/ops/layout.h"
 #include "core/ops/elementwise.h"
+#include "core/ops/layout.h"
 #include "core/ops/ops.h"
 
 namespace trireme {
@@ -21,8 +21,7 @@ Tensor Apply(BinaryOp op, const char* name, const Tensor& a, const Tensor& b) {
 }
 
 Tensor Scaled(const Tensor& x, double factor) {
-  const Tensor y =
-      Tensor::Empty(x.device(), x.shape(), x.dtype(), MemoryKind::kActivations, "mul");
+  const Tensor y = Tensor::Empty(x.device(), x.shape(), x.dtype(), MemoryKind::kActivations, "mul");
   Launch(x.device(), &KernelTable::Unary, UnaryArgs{x.view(), y.view(), UnaryOp::kMul, factor});
   return y;
 }
@@ -34,42 +33,41 @@ Tensor KeepIf(bool wanted, const Tensor& x) { return wanted ? x.Detach() : Tenso
 
 Tensor Add(const Tensor& a, const Tensor& b) {
   const bool wants_da = a.requires_grad(), wants_db = b.requires_grad();
-  return Record("add", {a, b}, Apply(BinaryOp::kAdd, "add", a, b),
-                [=, a_shape = a.shape(), b_shape = b.shape()](
-                    absl::Span<const Tensor> grads) -> Grads {
-                  const Tensor& dy = grads[0];
-                  return {wants_da ? SumTo(dy, a_shape) : Tensor(),
-                          wants_db ? SumTo(dy, b_shape) : Tensor()};
-                });
+  return Record(
+      "add", {a, b}, Apply(BinaryOp::kAdd, "add", a, b),
+      [=, a_shape = a.shape(), b_shape = b.shape()](absl::Span<const Tensor> grads) -> Grads {
+        const Tensor& dy = grads[0];
+        return {wants_da ? SumTo(dy, a_shape) : Tensor(), wants_db ? SumTo(dy, b_shape) : Tensor()};
+      });
 }
 
 Tensor Sub(const Tensor& a, const Tensor& b) {
   const bool wants_da = a.requires_grad(), wants_db = b.requires_grad();
-  return Record("sub", {a, b}, Apply(BinaryOp::kSub, "sub", a, b),
-                [=, a_shape = a.shape(), b_shape = b.shape()](
-                    absl::Span<const Tensor> grads) -> Grads {
-                  const Tensor& dy = grads[0];
-                  return {wants_da ? SumTo(dy, a_shape) : Tensor(),
-                          wants_db ? Scaled(SumTo(dy, b_shape), -1) : Tensor()};
-                });
+  return Record(
+      "sub", {a, b}, Apply(BinaryOp::kSub, "sub", a, b),
+      [=, a_shape = a.shape(), b_shape = b.shape()](absl::Span<const Tensor> grads) -> Grads {
+        const Tensor& dy = grads[0];
+        return {wants_da ? SumTo(dy, a_shape) : Tensor(),
+                wants_db ? Scaled(SumTo(dy, b_shape), -1) : Tensor()};
+      });
 }
 
 Tensor Mul(const Tensor& a, const Tensor& b) {
   const Tensor y = Apply(BinaryOp::kMul, "mul", a, b);
-  return Record("mul", {a, b}, y,
-                [a_for_db = KeepIf(b.requires_grad(), a), b_for_da = KeepIf(a.requires_grad(), b),
-                 a_shape = a.shape(), b_shape = b.shape()](
-                    absl::Span<const Tensor> grads) -> Grads {
-                  const Tensor& dy = grads[0];
-                  Tensor da, db;
-                  if (b_for_da.defined()) {
-                    da = SumTo(Apply(BinaryOp::kMul, "mul dx", dy, b_for_da), a_shape);
-                  }
-                  if (a_for_db.defined()) {
-                    db = SumTo(Apply(BinaryOp::kMul, "mul dx", dy, a_for_db), b_shape);
-                  }
-                  return {da, db};
-                });
+  return Record(
+      "mul", {a, b}, y,
+      [a_for_db = KeepIf(b.requires_grad(), a), b_for_da = KeepIf(a.requires_grad(), b),
+       a_shape = a.shape(), b_shape = b.shape()](absl::Span<const Tensor> grads) -> Grads {
+        const Tensor& dy = grads[0];
+        Tensor da, db;
+        if (b_for_da.defined()) {
+          da = SumTo(Apply(BinaryOp::kMul, "mul dx", dy, b_for_da), a_shape);
+        }
+        if (a_for_db.defined()) {
+          db = SumTo(Apply(BinaryOp::kMul, "mul dx", dy, a_for_db), b_shape);
+        }
+        return {da, db};
+      });
 }
 
 Tensor Div(const Tensor& a, const Tensor& b) {

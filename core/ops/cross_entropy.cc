@@ -1,5 +1,5 @@
-// CrossEntropy, plain and fused with the output projection. Losses of single tokens are summed in the
-// order of a fixed tree, in the accumulation type.
+// CrossEntropy, plain and fused with the output projection. Losses of single tokens are summed in
+// the order of a fixed tree, in the accumulation type.
 #include <algorithm>
 
 #include "core/autograd/node.h"
@@ -22,8 +22,8 @@ void CheckLabels(const Tensor& labels, int64_t n, const char* op) {
 
 struct PerToken {
   PerToken(const Tensor& x, DType acc)
-      : losses(Tensor::Empty(x.device(), {x.dim(0)}, acc, MemoryKind::kActivations,
-                             "cross_entropy")),
+      : losses(
+            Tensor::Empty(x.device(), {x.dim(0)}, acc, MemoryKind::kActivations, "cross_entropy")),
         norms(Tensor::Empty(x.device(), {x.dim(0), 2}, acc, MemoryKind::kActivations,
                             "cross_entropy")) {}
   Tensor losses, norms;
@@ -97,8 +97,7 @@ Tensor LinearCrossEntropy(const Tensor& x, const Tensor& weight, const Tensor& l
     return Tensor::Empty(device, shape, type, kind, "linear_cross_entropy");
   };
 
-  const int64_t chunk =
-      std::min(n, chunk_tokens > 0 ? chunk_tokens : ChunkTokens(vocabulary, acc));
+  const int64_t chunk = std::min(n, chunk_tokens > 0 ? chunk_tokens : ChunkTokens(vocabulary, acc));
   const PerToken rows(x, acc);
   Tensor dx, dw;
   if (wants_dx) dx = empty(x.shape(), dtype, MemoryKind::kActivations);
@@ -143,7 +142,8 @@ Tensor LinearCrossEntropy(const Tensor& x, const Tensor& weight, const Tensor& l
       if (slot.buffer.defined()) Scale(dw, grads[0], slot.buffer, !slot.fresh);
     };
   }
-  return Record("linear_cross_entropy", {x, weight}, Sum(rows.losses), backward, std::move(weights));
+  return Record("linear_cross_entropy", {x, weight}, Sum(rows.losses), backward,
+                std::move(weights));
 }
 
 }  // namespace trireme

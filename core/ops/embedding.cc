@@ -23,12 +23,12 @@ Tensor Embedding(const Tensor& ids, const Tensor& table) {
            EmbeddingBackwardArgs{ids64.view(), dy.Contiguous().view(), dtable.view(), fresh});
   };
   if (table.is_leaf()) {
-    return Record("embedding", {table}, y,
-                  [](absl::Span<const Tensor>) -> Grads { return {Tensor()}; },
-                  [add_rows, leaf = table](absl::Span<const Tensor> grads, GradientSink& sink) {
-                    const GradientSink::Slot slot = sink.Open(leaf);
-                    if (slot.buffer.defined()) add_rows(grads[0], slot.buffer, slot.fresh);
-                  });
+    return Record(
+        "embedding", {table}, y, [](absl::Span<const Tensor>) -> Grads { return {Tensor()}; },
+        [add_rows, leaf = table](absl::Span<const Tensor> grads, GradientSink& sink) {
+          const GradientSink::Slot slot = sink.Open(leaf);
+          if (slot.buffer.defined()) add_rows(grads[0], slot.buffer, slot.fresh);
+        });
   }
   return Record("embedding", {table}, y,
                 [add_rows, shape = table.shape()](absl::Span<const Tensor> grads) -> Grads {

@@ -16,8 +16,8 @@ Tensor CutToIndex(const Tensor& x, int dim, const Tensor& index) {
 
 Tensor GatherRaw(const Tensor& x, int dim, const Tensor& index) {
   const Tensor x3 = AroundDim(CutToIndex(x, dim, index), dim), index3 = AroundDim(index, dim);
-  const Tensor y = Tensor::Empty(x.device(), index3.shape(), x.dtype(), MemoryKind::kActivations,
-                                 "gather");
+  const Tensor y =
+      Tensor::Empty(x.device(), index3.shape(), x.dtype(), MemoryKind::kActivations, "gather");
   Launch(x.device(), &KernelTable::Gather, GatherArgs{x3.view(), index3.view(), y.view()});
   return y.WithShape(index.shape());
 }
@@ -64,8 +64,7 @@ Tensor ScatterAdd(const Tensor& x, int dim, const Tensor& index, const Tensor& s
       << DTypeName(src.dtype()) << src.shape() << " at index " << index.shape() << " of "
       << DTypeName(x.dtype()) << " [scatter_add]";
   const Tensor index64 = CheckedIndex(x, dim, index, "scatter_add");
-  const Tensor sum =
-      x.CopyTo(AccumulationType(x.dtype()), MemoryKind::kActivations, "scatter_add");
+  const Tensor sum = x.CopyTo(AccumulationType(x.dtype()), MemoryKind::kActivations, "scatter_add");
   ScatterAddRaw(sum, dim, index64, src);
   const bool wants_dx = x.requires_grad(), wants_dsrc = src.requires_grad();
   const Tensor y = sum.dtype() == x.dtype() ? sum : sum.CopyTo(x.dtype());

@@ -1,5 +1,5 @@
-// Arguments of the kernels that look elements up. Indices are i64; the kernel checks their range and
-// throws Failure(OUT_OF_RANGE).
+// Arguments of the kernels that look elements up. Indices are i64; the kernel checks their range
+// and throws Failure(OUT_OF_RANGE).
 #pragma once
 
 #include "core/tensor/view.h"
@@ -18,13 +18,14 @@ struct EmbeddingBackwardArgs {
   bool fresh = false;
 };
 
-// y[o, k, i] = x[o, index[o, k, i], i], for x [outer, m, inner], index and y [outer, n, inner], contiguous.
+// y[o, k, i] = x[o, index[o, k, i], i], for x [outer, m, inner], index and y [outer, n, inner],
+// contiguous.
 struct GatherArgs {
   View x, index, y;
 };
 
-// y[o, index[o, k, i], i] += src[o, k, i], in the order of k; y [outer, m, inner] is in the accumulation
-// type of src.
+// y[o, index[o, k, i], i] += src[o, k, i], in the order of k; y [outer, m, inner] is in the
+// accumulation type of src.
 struct ScatterAddArgs {
   View index, src, y;
 };

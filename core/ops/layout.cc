@@ -25,8 +25,8 @@ Tensor SumTo(const Tensor& grad, const Shape& shape) {
     return i < added || (shape[i - added] == 1 && grad.dim(i) != 1);
   };
   Tensor sum = grad.Contiguous();
-  // Runs of neighbouring stretched dimensions are summed at once, the last run first, so that the sizes
-  // in front of a run stay those of grad.
+  // Runs of neighbouring stretched dimensions are summed at once, the last run first, so that the
+  // sizes in front of a run stay those of grad.
   int64_t inner = 1;
   for (int end = grad.rank(); end > 0;) {
     int begin = end - 1;

@@ -8,7 +8,8 @@ namespace trireme {
 // x stretched to `shape`, as a read-only view with stride 0.
 Tensor StretchTo(const Tensor& x, const Shape& shape);
 
-// The transpose of StretchTo: sums grad over what was stretched from `shape`, in the accumulation type.
+// The transpose of StretchTo: sums grad over what was stretched from `shape`, in the accumulation
+// type.
 Tensor SumTo(const Tensor& grad, const Shape& shape);
 
 // x as dense [outer, dim, inner]: itself where it is dense, else a copy.

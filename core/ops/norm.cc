@@ -1,6 +1,6 @@
-// RmsNorm (Zhang and Sennrich 2019) and LayerNorm (Ba, Kiros, Hinton 2016) over the last dimension. Both
-// save x and a statistic or two per row. The gradient of a leaf gain or bias goes into the sink by a
-// weight closure.
+// RmsNorm (Zhang and Sennrich 2019) and LayerNorm (Ba, Kiros, Hinton 2016) over the last dimension.
+// Both save x and a statistic or two per row. The gradient of a leaf gain or bias goes into the
+// sink by a weight closure.
 #include "core/ops/norm.h"
 
 #include "core/autograd/node.h"
@@ -53,8 +53,8 @@ Tensor Normalize(const char* name, const Tensor& x, const Tensor& gain, const Te
   const Tensor y =
       Tensor::Empty(x.device(), saved.x.shape(), x.dtype(), MemoryKind::kActivations, name);
   Launch(x.device(), &KernelTable::Norm,
-         NormArgs{saved.x.view(), gain_data.view(), ViewOf(bias_data), y.view(),
-                  ViewOf(saved.mean), saved.rstd.view(), epsilon});
+         NormArgs{saved.x.view(), gain_data.view(), ViewOf(bias_data), y.view(), ViewOf(saved.mean),
+                  saved.rstd.view(), epsilon});
 
   const bool wants_dx = x.requires_grad();
   const bool wants_dgain = gain.requires_grad() && !gain.is_leaf();

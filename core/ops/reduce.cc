@@ -4,8 +4,8 @@
 #include "core/autograd/node.h"
 #include "core/base/log.h"
 #include "core/device/kernel.h"
-#include "core/ops/layout.h"
 #include "core/ops/indexing.h"
+#include "core/ops/layout.h"
 #include "core/ops/ops.h"
 
 namespace trireme {
@@ -15,7 +15,8 @@ Tensor Reduced(const Tensor& x, const char* name) {
   return Tensor::Empty(x.device(), {x.dim(0), x.dim(2)}, x.dtype(), MemoryKind::kActivations, name);
 }
 
-// scale * sum over everything, or over one dim. kept_shape is the output's with the summed dims as 1.
+// scale * sum over everything, or over one dim. kept_shape is the output's with the summed dims
+// as 1.
 Tensor ScaledSum(const Tensor& x, const Tensor& x3, const Shape& shape, const Shape& kept_shape,
                  double scale, const char* name) {
   const Tensor y = Reduced(x3, name);
@@ -67,11 +68,10 @@ Tensor Max(const Tensor& x, int dim, bool keep_dim) {
     args.indices = indices.view();
   }
   Launch(x.device(), &KernelTable::Max, args);
-  const Shape shape =
-      keep_dim ? x.shape().WithDim(dim, 1) : x.shape().WithoutDim(dim);
+  const Shape shape = keep_dim ? x.shape().WithDim(dim, 1) : x.shape().WithoutDim(dim);
   return Record("max", {x}, y.WithShape(shape),
-                [indices, x_shape = x.shape(), x3_shape = x3.shape()](
-                    absl::Span<const Tensor> grads) -> Grads {
+                [indices, x_shape = x.shape(),
+                 x3_shape = x3.shape()](absl::Span<const Tensor> grads) -> Grads {
                   const Tensor& dy = grads[0];
                   const Tensor dx =
                       Tensor::Zeros(dy.device(), x3_shape, AccumulationType(dy.dtype()),

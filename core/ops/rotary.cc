@@ -1,5 +1,5 @@
-// Rotary position embedding (Su et al. 2021, "RoFormer"), pairs (i, i + d/2). A rotation: its backward is
-// the rotation back, and nothing but the positions is saved.
+// Rotary position embedding (Su et al. 2021, "RoFormer"), pairs (i, i + d/2). A rotation: its
+// backward is the rotation back, and nothing but the positions is saved.
 #include "core/ops/rotary.h"
 
 #include "core/autograd/node.h"

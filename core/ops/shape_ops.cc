@@ -7,16 +7,16 @@
 namespace trireme {
 namespace {
 
-// Strides of `shape` over the elements of x without a copy; false when none exist. x's dimensions that
-// lie behind one another are one run; each run must be covered by whole dimensions of `shape`.
+// Strides of `shape` over the elements of x without a copy; false when none exist. x's dimensions
+// that lie behind one another are one run; each run must be covered by whole dimensions of `shape`.
 bool ReshapeStrides(const Tensor& x, const Shape& shape, Shape* strides) {
   *strides = DenseStrides(shape);
   int next = shape.rank() - 1;
   for (int end = x.rank(); end > 0;) {
     int begin = end - 1;
     int64_t run = x.dim(begin), stride = x.strides()[begin];
-    while (begin > 0 && (x.dim(begin - 1) == 1 || run == 1 ||
-                         x.strides()[begin - 1] == stride * run)) {
+    while (begin > 0 &&
+           (x.dim(begin - 1) == 1 || run == 1 || x.strides()[begin - 1] == stride * run)) {
       if (run == 1) stride = x.strides()[begin - 1];
       --begin;
       run *= x.dim(begin);
@@ -48,22 +48,20 @@ Tensor Transpose(const Tensor& x, int dim0, int dim1) {
   Shape shape = x.shape(), strides = x.strides();
   std::swap(shape[dim0], shape[dim1]);
   std::swap(strides[dim0], strides[dim1]);
-  return Record("transpose", {x}, x.AsStrided(shape, strides, 0),
-                [=](absl::Span<const Tensor> grads) -> Grads {
-                  return {Transpose(grads[0], dim0, dim1)};
-                });
+  return Record(
+      "transpose", {x}, x.AsStrided(shape, strides, 0),
+      [=](absl::Span<const Tensor> grads) -> Grads { return {Transpose(grads[0], dim0, dim1)}; });
 }
 
 Tensor Slice(const Tensor& x, int dim, int64_t begin, int64_t size) {
   CHECK(begin >= 0 && size >= 0 && begin + size <= x.dim(dim))
       << "[" << begin << ", " << begin + size << ") of dim " << dim << " of " << x.shape()
       << " [slice]";
-  const Tensor y =
-      x.AsStrided(x.shape().WithDim(dim, size), x.strides(), begin * x.strides()[dim]);
+  const Tensor y = x.AsStrided(x.shape().WithDim(dim, size), x.strides(), begin * x.strides()[dim]);
   return Record("slice", {x}, y, [=, x_shape = x.shape()](absl::Span<const Tensor> grads) -> Grads {
     const Tensor& dy = grads[0];
-    const Tensor dx = Tensor::Zeros(dy.device(), x_shape, dy.dtype(), MemoryKind::kActivations,
-                                    "slice dx");
+    const Tensor dx =
+        Tensor::Zeros(dy.device(), x_shape, dy.dtype(), MemoryKind::kActivations, "slice dx");
     Slice(dx, dim, begin, size).CopyFrom(dy);
     return {dx};
   });

@@ -2,8 +2,8 @@
 #include "core/autograd/node.h"
 #include "core/base/log.h"
 #include "core/device/kernel.h"
-#include "core/ops/layout.h"
 #include "core/ops/elementwise.h"
+#include "core/ops/layout.h"
 #include "core/ops/ops.h"
 
 namespace trireme {
@@ -21,8 +21,7 @@ Tensor Compare(CompareOp op, const char* name, const Tensor& a, const Tensor& b)
 
 // Outside the graph.
 Tensor Select(const Tensor& condition, const Tensor& a, const Tensor& b) {
-  const Shape shape =
-      BroadcastShapes(condition.shape(), BroadcastShapes(a.shape(), b.shape()));
+  const Shape shape = BroadcastShapes(condition.shape(), BroadcastShapes(a.shape(), b.shape()));
   const Tensor y = Tensor::Empty(a.device(), shape, a.dtype(), MemoryKind::kActivations, "where");
   Launch(a.device(), &KernelTable::Where,
          WhereArgs{StretchTo(condition, shape).view(), StretchTo(a, shape).view(),
@@ -46,8 +45,8 @@ Tensor Where(const Tensor& condition, const Tensor& a, const Tensor& b) {
                                 << " [where]";
   const bool wants_da = a.requires_grad(), wants_db = b.requires_grad();
   return Record("where", {a, b}, Select(condition, a, b),
-                [=, condition = condition.Detach(), a_shape = a.shape(), b_shape = b.shape()](
-                    absl::Span<const Tensor> grads) -> Grads {
+                [=, condition = condition.Detach(), a_shape = a.shape(),
+                 b_shape = b.shape()](absl::Span<const Tensor> grads) -> Grads {
                   const Tensor& dy = grads[0];
                   const Tensor zero = Tensor::Zeros(dy.device(), {}, dy.dtype());
                   return {wants_da ? SumTo(Select(condition, dy, zero), a_shape) : Tensor(),

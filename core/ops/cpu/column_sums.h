@@ -16,7 +16,8 @@ inline constexpr int64_t kRowChunk = 256;
 inline constexpr int64_t kColumnBlock = 2048;
 
 // y[o, i] = scale * sum_r row(o, r, i), plus y[o, i] when `accumulate`, for y [outer, inner]
-// contiguous. add(acc, o, r0, r1, i0, i1) adds rows [r0, r1) of columns [i0, i1) to acc[0 .. i1 - i0).
+// contiguous. add(acc, o, r0, r1, i0, i1) adds rows [r0, r1) of columns [i0, i1) to acc[0 .. i1 -
+// i0).
 template <typename Y, typename A, typename AddRows>
 void ColumnSums(CpuDevice& cpu, Y* y, int64_t outer, int64_t rows, int64_t inner, A scale,
                 bool accumulate, AddRows add) {
@@ -37,7 +38,8 @@ void ColumnSums(CpuDevice& cpu, Y* y, int64_t outer, int64_t rows, int64_t inner
       add(acc, o, c * kRowChunk, std::min(rows, (c + 1) * kRowChunk), i0, i1);
     }
   });
-  cpu.ParallelFor(outer * blocks, std::max<int64_t>(1, 8192 / (chunks * std::min(inner, kColumnBlock))),
+  cpu.ParallelFor(outer * blocks,
+                  std::max<int64_t>(1, 8192 / (chunks * std::min(inner, kColumnBlock))),
                   [&](int64_t begin, int64_t end) {
                     for (int64_t t = begin; t < end; ++t) {
                       const int64_t o = t / blocks, i0 = t % blocks * kColumnBlock;

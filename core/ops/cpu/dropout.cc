@@ -41,8 +41,8 @@ void DropoutCpu(Device& device, const DropoutArgs& args) {
       uint32_t bits[kChannels];
       for (int64_t t = begin; t < end; ++t) {
         for (int64_t k0 = 0; k0 < c; k0 += kChannels) {
-          DrawBits(args.key, args.sample.as<int64_t>()[t], args.position.as<int32_t>()[t],
-                   k0 / 4, bits);
+          DrawBits(args.key, args.sample.as<int64_t>()[t], args.position.as<int32_t>()[t], k0 / 4,
+                   bits);
           const T* x = args.x.as<T>() + t * c + k0;
           T* y = args.y.as<T>() + t * c + k0;
           const int64_t count = std::min<int64_t>(kChannels, c - k0);

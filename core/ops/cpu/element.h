@@ -20,17 +20,17 @@ inline void Store(T* p, AccOf<T> value) {
 // By member: GCC does not vectorize a loop that assigns whole structs.
 inline void Store(bfloat16* p, float value) { p->bits = bfloat16(value).bits; }
 
-// fn(i) for i in [0, n), vectorized: iterations must not depend on one another. A function of its own
-// with everything inlined, since GCC vectorizes neither a loop with calls nor many a loop that it has
-// merged into a larger function.
+// fn(i) for i in [0, n), vectorized: iterations must not depend on one another. A function of its
+// own with everything inlined, since GCC vectorizes neither a loop with calls nor many a loop that
+// it has merged into a larger function.
 template <typename Fn>
 [[gnu::noinline, gnu::flatten]] void SimdLoop(int64_t n, Fn fn) {
 #pragma omp simd
   for (int64_t i = 0; i < n; ++i) fn(i);
 }
 
-// Sums of a row are kept in this many lanes, element i in lane i % kLanes, folded in halves at the end.
-// The order depends on the length only, not on the instruction set.
+// Sums of a row are kept in this many lanes, element i in lane i % kLanes, folded in halves at the
+// end. The order depends on the length only, not on the instruction set.
 inline constexpr int kLanes = 32;
 
 template <int width = kLanes / 2, typename A, typename Combine>

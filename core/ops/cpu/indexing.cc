@@ -36,13 +36,12 @@ void EmbeddingCpu(Device& device, const EmbeddingArgs& args) {
   const int64_t row_bytes = c * DTypeSize(args.y.dtype);
   const char* table = args.table.as<char>();
   char* y = args.y.as<char>();
-  AsCpu(device).ParallelFor(n, std::max<int64_t>(1, kGrain / std::max<int64_t>(1, c)),
-                            [&](int64_t begin, int64_t end) {
-                              for (int64_t i = begin; i < end; ++i) {
-                                std::memcpy(y + i * row_bytes, table + ids[i] * row_bytes,
-                                            row_bytes);
-                              }
-                            });
+  AsCpu(device).ParallelFor(
+      n, std::max<int64_t>(1, kGrain / std::max<int64_t>(1, c)), [&](int64_t begin, int64_t end) {
+        for (int64_t i = begin; i < end; ++i) {
+          std::memcpy(y + i * row_bytes, table + ids[i] * row_bytes, row_bytes);
+        }
+      });
 }
 
 void EmbeddingBackwardCpu(Device& device, const EmbeddingBackwardArgs& args) {

@@ -1,10 +1,11 @@
 // Sum and Max on the CPU.
+#include "core/ops/reduce.h"
+
 #include <algorithm>
 
 #include "core/base/log.h"
 #include "core/ops/cpu/column_sums.h"
 #include "core/ops/cpu/element.h"
-#include "core/ops/reduce.h"
 #include "core/tensor/dispatch.h"
 
 namespace trireme {
@@ -28,8 +29,8 @@ void RowSums(CpuDevice& cpu, const T* x, Y* y, int64_t outer, int64_t n, A scale
     for (int64_t t = begin; t < end; ++t) {
       const int64_t first = t % chunks * kElementChunk;
       const T* row = x + t / chunks * n + first;
-      partial[t] = SumRow<A>(std::min(n - first, kElementChunk),
-                             [row](int64_t i) { return Load(row + i); });
+      partial[t] =
+          SumRow<A>(std::min(n - first, kElementChunk), [row](int64_t i) { return Load(row + i); });
     }
   });
   for (int64_t o = 0; o < outer; ++o) {

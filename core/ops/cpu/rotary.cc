@@ -22,11 +22,10 @@ inline void SinCos(double angle, float* sine, float* cosine) {
   const float r = static_cast<float>(angle - quarters * (std::numbers::pi / 2));
   const int quadrant = static_cast<int>(quarters);
   const float z = r * r;
-  const float s =
-      r + r * z * (-1.f / 6 + z * (1.f / 120 + z * (-1.f / 5040 + z * (1.f / 362880))));
+  const float s = r + r * z * (-1.f / 6 + z * (1.f / 120 + z * (-1.f / 5040 + z * (1.f / 362880))));
   const float c =
-      1 + z * (-0.5f + z * (1.f / 24 +
-                            z * (-1.f / 720 + z * (1.f / 40320 + z * (-1.f / 3628800)))));
+      1 +
+      z * (-0.5f + z * (1.f / 24 + z * (-1.f / 720 + z * (1.f / 40320 + z * (-1.f / 3628800)))));
   const float swapped_s = (quadrant & 1) != 0 ? c : s;
   const float swapped_c = (quadrant & 1) != 0 ? s : c;
   *sine = (quadrant & 2) != 0 ? -swapped_s : swapped_s;

@@ -70,8 +70,7 @@ void SoftmaxBackwardCpu(Device& device, const SoftmaxBackwardArgs& args) {
         T* dx = args.dx.as<T>() + r * c;
         if (args.log) {
           const A sum = SumRow<A>(c, [=](int64_t i) { return Load(dy + i); });
-          SimdLoop(c,
-                   [=](int64_t i) { Store(dx + i, Load(dy + i) - Exp(Load(y + i)) * sum); });
+          SimdLoop(c, [=](int64_t i) { Store(dx + i, Load(dy + i) - Exp(Load(y + i)) * sum); });
         } else {
           const A sum = SumRow<A>(c, [=](int64_t i) { return Load(dy + i) * Load(y + i); });
           SimdLoop(c, [=](int64_t i) { Store(dx + i, Load(y + i) * (Load(dy + i) - sum)); });

@@ -27,8 +27,7 @@ LoopNest Merge(std::initializer_list<const View*> operands) {
     int k = 0;
     for (const View* operand : operands) {
       stride[k] = operand->strides[i];
-      follows = follows &&
-                stride[k] == nest.stride[nest.rank - 1][k] * nest.size[nest.rank - 1];
+      follows = follows && stride[k] == nest.stride[nest.rank - 1][k] * nest.size[nest.rank - 1];
       ++k;
     }
     if (follows) {
@@ -89,9 +88,8 @@ void ForEachRow(CpuDevice& cpu, std::initializer_list<const View*> operands,
   int64_t rows = 1;
   for (int i = 1; i < nest.rank; ++i) rows *= nest.size[i];
   if (columns < kElementGrain) {
-    cpu.ParallelFor(rows, kElementGrain / columns, [&](int64_t begin, int64_t end) {
-      RunRows(nest, begin, end, 0, columns, fn);
-    });
+    cpu.ParallelFor(rows, kElementGrain / columns,
+                    [&](int64_t begin, int64_t end) { RunRows(nest, begin, end, 0, columns, fn); });
     return;
   }
   const int64_t pieces = (columns + kElementGrain - 1) / kElementGrain;

@@ -17,8 +17,7 @@ void SwiGluCpu(Device& device, const SwiGluArgs& args) {
       const T* up = args.up.as<T>() + row.offset[2];
       const auto value = [](A g, A u) { return g * Sigmoid(g) * u; };
       if (row.dense) {
-        SimdLoop(row.count,
-                 [=](int64_t i) { Store(y + i, value(Load(gate + i), Load(up + i))); });
+        SimdLoop(row.count, [=](int64_t i) { Store(y + i, value(Load(gate + i), Load(up + i))); });
       } else {
         const int64_t sy = row.stride[0], sg = row.stride[1], su = row.stride[2];
         for (int64_t i = 0; i < row.count; ++i) {
@@ -46,9 +45,8 @@ void SwiGluBackwardCpu(Device& device, const SwiGluBackwardArgs& args) {
                    Store(dgate, d * Load(up) * s * (1 + g * (1 - s)));
                  };
                  if (row.dense) {
-                   SimdLoop(row.count, [=](int64_t i) {
-                     step(dgate + i, dup + i, dy + i, gate + i, up + i);
-                   });
+                   SimdLoop(row.count,
+                            [=](int64_t i) { step(dgate + i, dup + i, dy + i, gate + i, up + i); });
                  } else {
                    const int64_t* s = row.stride;
                    for (int64_t i = 0; i < row.count; ++i) {

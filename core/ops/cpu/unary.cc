@@ -1,5 +1,5 @@
-// Unary and UnaryBackward on the CPU. Each op is a function and its derivative in terms of the saved
-// tensor (the input, or the output where UnarySavesOutput).
+// Unary and UnaryBackward on the CPU. Each op is a function and its derivative in terms of the
+// saved tensor (the input, or the output where UnarySavesOutput).
 #include <cmath>
 #include <numbers>
 
@@ -185,9 +185,8 @@ void UnaryBackwardCpu(Device& device, const UnaryBackwardArgs& args) {
         const T* dy = args.dy.as<T>() + row.offset[1];
         const T* saved = args.saved.as<T>() + row.offset[2];
         if (row.dense) {
-          SimdLoop(row.count, [=](int64_t i) {
-            Store(dx + i, Load(dy + i) * op.Slope(Load(saved + i)));
-          });
+          SimdLoop(row.count,
+                   [=](int64_t i) { Store(dx + i, Load(dy + i) * op.Slope(Load(saved + i))); });
         } else {
           const int64_t sx = row.stride[0], sy = row.stride[1], ss = row.stride[2];
           for (int64_t i = 0; i < row.count; ++i) {

@@ -39,7 +39,8 @@ TEST_F(BackwardTest, DiamondsAddUp) {
 }
 
 TEST_F(BackwardTest, SumsOfGradientsLeaveTheirTermsAlone) {
-  // Both inputs of Add get the same gradient tensor; adding another to one must not reach the other.
+  // Both inputs of Add get the same gradient tensor; adding another to one must not reach the
+  // other.
   const Tensor x = Leaf({4}), z = Leaf({4}, 2);
   const Tensor y = Mul(x, 1.0), w = Mul(z, 1.0);
   const Tensor seed = RandomTensor(*cpu_, {4}, 5);
@@ -234,10 +235,10 @@ TEST_F(BackwardTest, NoGradRecordsNothing) {
 
 TEST_F(BackwardTest, FailureInTheMiddleLeavesTheLeavesUsable) {
   const Tensor x = Value(3);
-  const Tensor y = Record("failing", {x}, x.CopyTo(DType::kF64),
-                          [](absl::Span<const Tensor>) -> Grads {
-                            throw Failure(absl::ResourceExhaustedError("no memory"));
-                          });
+  const Tensor y =
+      Record("failing", {x}, x.CopyTo(DType::kF64), [](absl::Span<const Tensor>) -> Grads {
+        throw Failure(absl::ResourceExhaustedError("no memory"));
+      });
   EXPECT_THROW(y.Backward(), Failure);
   EXPECT_TRUE(GradEnabled());
   Mul(x, 2.0).Backward();

@@ -60,9 +60,8 @@ TEST_F(RecomputeTest, GradientsAreTheSlopesInsideRecomputeToo) {
           return {Tanh(Linear(in[0], in[1]))};
         };
         // Nested, and the weight is an input: its gradient must come back, not go to the sink.
-        return Recompute({in[0], Mul(in[1], 0.5)}, [&](absl::Span<const Tensor> in) {
-          return Recompute(in, inner);
-        })[0];
+        return Recompute({in[0], Mul(in[1], 0.5)},
+                         [&](absl::Span<const Tensor> in) { return Recompute(in, inner); })[0];
       },
       {leaves_[0], leaves_[1]});
 }

@@ -14,7 +14,8 @@ namespace trireme::testing {
 
 class RecordingSink : public GradientSink {
  public:
-  // Leaves are named in the order of `leaves`: "g0" is a gradient of the first; "u3" is UnitDone(3).
+  // Leaves are named in the order of `leaves`: "g0" is a gradient of the first; "u3" is
+  // UnitDone(3).
   explicit RecordingSink(std::vector<Tensor> leaves) : leaves_(std::move(leaves)) {
     grads_.resize(leaves_.size());
   }

@@ -16,13 +16,18 @@ std::vector<OpCase> IndexingCases() {
   };
   const auto embed = [](const Inputs& in) { return Embedding(in[0], in[1]); };
   return {
-      {"embedding", embed, {{{6}, kIndex, 4}, {{4, 3}}}, rows_of_table,
+      {"embedding",
+       embed,
+       {{{6}, kIndex, 4}, {{4, 3}}},
+       rows_of_table,
        {{{500}, kIndex, 40}, {{40, 301}}}},
       {"embedding_no_ids", embed, {{{0}, kIndex, 4}, {{4, 3}}}, rows_of_table},
       {"embedding_of_computed_table",
        [](const Inputs& in) { return Embedding(in[0], Mul(in[1], 1.0)); },
-       {{{6}, kIndex, 4}, {{4, 3}}}, rows_of_table},
-      {"gather_columns", [](const Inputs& in) { return Gather(in[0], -1, in[1]); },
+       {{{6}, kIndex, 4}, {{4, 3}}},
+       rows_of_table},
+      {"gather_columns",
+       [](const Inputs& in) { return Gather(in[0], -1, in[1]); },
        {{{3, 4}}, {{2, 5}, kIndex, 4}},
        [](const std::vector<HostTensor>& in) {
          HostTensor y = HostZeros(in[1].shape);
@@ -34,7 +39,8 @@ std::vector<OpCase> IndexingCases() {
          return y;
        },
        {{{300, 40}}, {{299, 100}, kIndex, 40}}},
-      {"gather_rows", [](const Inputs& in) { return Gather(in[0], 0, in[1]); },
+      {"gather_rows",
+       [](const Inputs& in) { return Gather(in[0], 0, in[1]); },
        {{{3, 4}}, {{5, 2}, kIndex, 3}},
        [](const std::vector<HostTensor>& in) {
          HostTensor y = HostZeros(in[1].shape);

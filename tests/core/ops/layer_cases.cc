@@ -67,9 +67,8 @@ HostTensor RotaryOf(const std::vector<HostTensor>& in) {
       const int64_t head = k / d, i = k % d;
       const double angle = in[1].at(t) * std::pow(kTheta, -2.0 * (i % (d / 2)) / d);
       const auto x = [&](int64_t j) { return in[0].values[(t * h + head) * d + j]; };
-      y.values[t * h * d + k] = i < d / 2
-                                    ? x(i) * std::cos(angle) - x(i + d / 2) * std::sin(angle)
-                                    : x(i) * std::cos(angle) + x(i - d / 2) * std::sin(angle);
+      y.values[t * h * d + k] = i < d / 2 ? x(i) * std::cos(angle) - x(i + d / 2) * std::sin(angle)
+                                          : x(i) * std::cos(angle) + x(i - d / 2) * std::sin(angle);
     }
   }
   return y;
@@ -113,22 +112,43 @@ std::vector<OpCase> LayerCases() {
        }},
       {"layer_norm",
        [](const Inputs& in) { return LayerNorm(in[0], in[1], in[2], kEpsilon); },
-       {{{3, 5}}, {{5}}, {{5}}}, LayerNormOf, {{{700, 65}}, {{65}}, {{65}}}},
+       {{{3, 5}}, {{5}}, {{5}}},
+       LayerNormOf,
+       {{{700, 65}}, {{65}}, {{65}}}},
       {"layer_norm_of_computed_bias",
-       [](const Inputs& in) { return LayerNorm(in[0], Mul(in[1], 1.0), Mul(in[2], 1.0), kEpsilon); },
-       {{{3, 5}}, {{5}}, {{5}}}, LayerNormOf},
+       [](const Inputs& in) {
+         return LayerNorm(in[0], Mul(in[1], 1.0), Mul(in[2], 1.0), kEpsilon);
+       },
+       {{{3, 5}}, {{5}}, {{5}}},
+       LayerNormOf},
       {"layer_norm_no_bias",
        [](const Inputs& in) { return LayerNorm(in[0], in[1], Tensor(), kEpsilon); },
-       {{{2, 2, 4}}, {{4}}}, LayerNormOf, {{{700, 65}}, {{65}}}},
-      {"softmax", [](const Inputs& in) { return Softmax(in[0]); }, {{{3, 5}}},
-       SoftmaxOf(false, false), {{{700, 65}}}},
-      {"softmax_down", [](const Inputs& in) { return Softmax(in[0], 0); }, {{{3, 5}}},
-       SoftmaxOf(true, false), {{{70, 650}}}},
-      {"log_softmax", [](const Inputs& in) { return LogSoftmax(in[0], 1); }, {{{3, 5}}},
-       SoftmaxOf(false, true), {{{700, 65}}}},
-      {"log_softmax_down", [](const Inputs& in) { return LogSoftmax(in[0], -2); }, {{{3, 5}}},
+       {{{2, 2, 4}}, {{4}}},
+       LayerNormOf,
+       {{{700, 65}}, {{65}}}},
+      {"softmax",
+       [](const Inputs& in) { return Softmax(in[0]); },
+       {{{3, 5}}},
+       SoftmaxOf(false, false),
+       {{{700, 65}}}},
+      {"softmax_down",
+       [](const Inputs& in) { return Softmax(in[0], 0); },
+       {{{3, 5}}},
+       SoftmaxOf(true, false),
+       {{{70, 650}}}},
+      {"log_softmax",
+       [](const Inputs& in) { return LogSoftmax(in[0], 1); },
+       {{{3, 5}}},
+       SoftmaxOf(false, true),
+       {{{700, 65}}}},
+      {"log_softmax_down",
+       [](const Inputs& in) { return LogSoftmax(in[0], -2); },
+       {{{3, 5}}},
        SoftmaxOf(true, true)},
-      {"rotary", rotary, {{{4, 2, 6}}, {{4}, kIndex, 1000}}, RotaryOf,
+      {"rotary",
+       rotary,
+       {{{4, 2, 6}}, {{4}, kIndex, 1000}},
+       RotaryOf,
        {{{300, 3, 34}}, {{300}, kIndex, 100000}}},
       {"rotary_no_tokens", rotary, {{{0, 2, 6}}, {{0}, kIndex, 9}}, RotaryOf},
       {"dropout", DropoutRagged, {{{5, 7}}}, DropoutOf, {{{100, 2, 300}}}},

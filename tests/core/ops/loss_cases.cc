@@ -33,7 +33,8 @@ OpCase LinearCase(const std::string& name, int64_t n, int64_t chunk_tokens) {
   constexpr auto kLabel = InputSpec::kLabel;
   return {"linear_cross_entropy_" + name,
           [=](const Inputs& in) { return LinearCrossEntropy(in[0], in[1], in[2], chunk_tokens); },
-          {{{n, 3}}, {{4, 3}}, {{n}, kLabel, 4}}, LinearCrossEntropyOf,
+          {{{n, 3}}, {{4, 3}}, {{n}, kLabel, 4}},
+          LinearCrossEntropyOf,
           {{{130, 24}}, {{200, 24}}, {{130}, kLabel, 200}}};
 }
 
@@ -43,7 +44,10 @@ std::vector<OpCase> LossCases() {
   constexpr auto kLabel = InputSpec::kLabel;
   const auto cross_entropy = [](const Inputs& in) { return CrossEntropy(in[0], in[1]); };
   return {
-      {"cross_entropy", cross_entropy, {{{6, 5}}, {{6}, kLabel, 5}}, CrossEntropyOf,
+      {"cross_entropy",
+       cross_entropy,
+       {{{6, 5}}, {{6}, kLabel, 5}},
+       CrossEntropyOf,
        {{{300, 257}}, {{300}, kLabel, 257}}},
       {"cross_entropy_no_tokens", cross_entropy, {{{0, 5}}, {{0}, kLabel, 5}}, CrossEntropyOf},
       {"cross_entropy_one_class", cross_entropy, {{{3, 1}}, {{3}, kLabel, 1}}, CrossEntropyOf},
@@ -53,7 +57,8 @@ std::vector<OpCase> LossCases() {
       LinearCase("no_tokens", 0, 2),
       {"linear_cross_entropy_of_computed_weight",
        [](const Inputs& in) { return LinearCrossEntropy(in[0], Mul(in[1], 1.0), in[2], 2); },
-       {{{5, 3}}, {{4, 3}}, {{5}, kLabel, 4}}, LinearCrossEntropyOf},
+       {{{5, 3}}, {{4, 3}}, {{5}, kLabel, 4}},
+       LinearCrossEntropyOf},
       {"linear_cross_entropy_scaled",
        [](const Inputs& in) { return Mul(LinearCrossEntropy(in[0], in[1], in[2], 2), 0.25); },
        {{{5, 3}}, {{4, 3}}, {{5}, kLabel, 4}},

@@ -44,9 +44,9 @@ TEST_F(NumericsTest, NanIsNotLost) {
   EXPECT_TRUE(std::isnan(Max(x, 0).Item()));
   EXPECT_EQ(ArgMax(x, 0).Item(), 1);
   EXPECT_TRUE(std::isnan(Sum(x).Item()));
-  for (const Tensor& y : {Maximum(x, Vector({0, 0, 0})), Maximum(Vector({0, 0, 0}), x),
-                          Minimum(x, Vector({0, 0, 0})), Relu(x), Clamp(x, 0, 1), Gelu(x),
-                          Silu(x), Tanh(x), SwiGlu(x, x), Softmax(x)}) {
+  for (const Tensor& y :
+       {Maximum(x, Vector({0, 0, 0})), Maximum(Vector({0, 0, 0}), x), Minimum(x, Vector({0, 0, 0})),
+        Relu(x), Clamp(x, 0, 1), Gelu(x), Silu(x), Tanh(x), SwiGlu(x, x), Softmax(x)}) {
     EXPECT_TRUE(std::isnan(y.ToVector()[1]));
   }
   EXPECT_THAT(Equal(x, x).ToVector(), ElementsAre(1, 0, 1));

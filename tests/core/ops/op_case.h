@@ -1,5 +1,6 @@
 // A table of ops: each line is one op on small inputs with its definition in plain f64 loops. The
-// generic suite (op_suite_test.cc) tests every line: values, gradients, element types, strides, threads.
+// generic suite (op_suite_test.cc) tests every line: values, gradients, element types, strides,
+// threads.
 #pragma once
 
 #include <functional>

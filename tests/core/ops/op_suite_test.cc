@@ -26,7 +26,8 @@ bool IsDifferentiable(const OpCase& c, Device& device) {
   return c.fn(MakeInputs(device, c.inputs)).dtype() == DType::kF64;
 }
 
-// The output, then the gradient of each floating input, for an output gradient of fixed random values.
+// The output, then the gradient of each floating input, for an output gradient of fixed random
+// values.
 std::vector<Tensor> RunBothWays(const OpCase& c, Inputs inputs) {
   for (Tensor& x : inputs) {
     if (IsFloating(x.dtype())) x.set_requires_grad();
@@ -71,8 +72,7 @@ TEST_P(OpSuite, GradientsAreTheSlopes) {
 
 TEST_P(OpSuite, ShorterTypesStayClose) {
   const std::vector<Tensor> exact = RunBothWays(GetParam(), MakeInputs(*cpu_, GetParam().inputs));
-  for (const auto& [dtype, tolerance] :
-       {std::pair(DType::kF32, 1e-5), {DType::kBF16, 2e-2}}) {
+  for (const auto& [dtype, tolerance] : {std::pair(DType::kF32, 1e-5), {DType::kBF16, 2e-2}}) {
     const std::vector<Tensor> results =
         RunBothWays(GetParam(), MakeInputs(*cpu_, GetParam().inputs, dtype));
     ASSERT_EQ(results.size(), exact.size());

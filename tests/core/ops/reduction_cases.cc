@@ -45,15 +45,21 @@ double ArgMaxOf(const std::vector<double>& values) {
 
 OpCase SumCase(const std::string& name, const Shape& shape, int dim, bool keep_dim,
                const Shape& large) {
-  return {"sum_" + name, [=](const Inputs& in) { return Sum(in[0], dim, keep_dim); }, {{shape}},
-          AlongDim(dim, keep_dim, SumOf), {{large}}};
+  return {"sum_" + name,
+          [=](const Inputs& in) { return Sum(in[0], dim, keep_dim); },
+          {{shape}},
+          AlongDim(dim, keep_dim, SumOf),
+          {{large}}};
 }
 
 }  // namespace
 
 std::vector<OpCase> ReductionCases() {
   return {
-      {"sum_all", [](const Inputs& in) { return Sum(in[0]); }, {{{3, 4}}}, Whole(SumOf),
+      {"sum_all",
+       [](const Inputs& in) { return Sum(in[0]); },
+       {{{3, 4}}},
+       Whole(SumOf),
        {{{3, 33333}}}},
       {"sum_all_empty", [](const Inputs& in) { return Sum(in[0]); }, {{{3, 0}}}, Whole(SumOf)},
       {"sum_all_scalar", [](const Inputs& in) { return Sum(in[0]); }, {{Shape()}}, Whole(SumOf)},
@@ -65,18 +71,38 @@ std::vector<OpCase> ReductionCases() {
       SumCase("middle_keep", {2, 3, 2}, -2, true, {1000, 7, 3}),
       SumCase("of_nothing", {3, 0, 2}, 1, false, {3, 0, 2}),
       SumCase("into_nothing", {0, 3, 2}, 1, false, {0, 3, 2}),
-      {"mean_all", [](const Inputs& in) { return Mean(in[0]); }, {{{3, 4}}}, Whole(MeanOf),
+      {"mean_all",
+       [](const Inputs& in) { return Mean(in[0]); },
+       {{{3, 4}}},
+       Whole(MeanOf),
        {{{3, 33333}}}},
-      {"mean_columns", [](const Inputs& in) { return Mean(in[0], 0); }, {{{3, 4}}},
-       AlongDim(0, false, MeanOf), {{{1025, 64}}}},
-      {"mean_rows_keep", [](const Inputs& in) { return Mean(in[0], -1, true); }, {{{3, 4}}},
-       AlongDim(1, true, MeanOf), {{{777, 65}}}},
-      {"max_rows", [](const Inputs& in) { return Max(in[0], -1); }, {{{3, 4}}},
-       AlongDim(1, false, MaxOf), {{{777, 65}}}, /*has_kinks=*/true},
-      {"max_middle_keep", [](const Inputs& in) { return Max(in[0], 1, true); }, {{{2, 3, 2}}},
-       AlongDim(1, true, MaxOf), {{{20, 300, 20}}}, /*has_kinks=*/true},
-      {"arg_max", [](const Inputs& in) { return ArgMax(in[0], 0); }, {{{4, 3}}},
-       AlongDim(0, false, ArgMaxOf), {{{400, 300}}}},
+      {"mean_columns",
+       [](const Inputs& in) { return Mean(in[0], 0); },
+       {{{3, 4}}},
+       AlongDim(0, false, MeanOf),
+       {{{1025, 64}}}},
+      {"mean_rows_keep",
+       [](const Inputs& in) { return Mean(in[0], -1, true); },
+       {{{3, 4}}},
+       AlongDim(1, true, MeanOf),
+       {{{777, 65}}}},
+      {"max_rows",
+       [](const Inputs& in) { return Max(in[0], -1); },
+       {{{3, 4}}},
+       AlongDim(1, false, MaxOf),
+       {{{777, 65}}},
+       /*has_kinks=*/true},
+      {"max_middle_keep",
+       [](const Inputs& in) { return Max(in[0], 1, true); },
+       {{{2, 3, 2}}},
+       AlongDim(1, true, MaxOf),
+       {{{20, 300, 20}}},
+       /*has_kinks=*/true},
+      {"arg_max",
+       [](const Inputs& in) { return ArgMax(in[0], 0); },
+       {{{4, 3}}},
+       AlongDim(0, false, ArgMaxOf),
+       {{{400, 300}}}},
   };
 }
 

@@ -39,8 +39,11 @@ TEST_F(RejectionTest, IdsOutsideTheTableThrowAndNameThem) {
 TEST_F(RejectionTest, LabelsOutsideTheVocabularyThrowAndNameThem) {
   ExpectOutOfRange([&] { CrossEntropy(F({2, 5}), Ids({0, 5})); }, "label 5 (token 1)");
   ExpectOutOfRange([&] { CrossEntropy(F({2, 5}), Ids({-2, 0})); }, "label -2 (token 0)");
-  ExpectOutOfRange([&] { LinearCrossEntropy(F({3, 4}), F({5, 4}), Ids({0, 1, 9}), 2); },
-                   "label 9 (token 0) is not in [0, 5)");
+  ExpectOutOfRange(
+      [&] {
+        LinearCrossEntropy(F({3, 4}), F({5, 4}), Ids({0, 1, 9}), 2);
+      },
+      "label 9 (token 0) is not in [0, 5)");
 }
 
 TEST_F(RejectionTest, ElementwiseOps) {

@@ -125,16 +125,17 @@ TYPED_TEST(ShortTypeTest, TensorsConvertAlike) {
 TYPED_TEST(ShortTypeTest, F64RoundsOnce) {
   using T = typename TypeParam::Type;
   const auto cpu = MakeCpuDevice();
-  // Just above halfway between 1 and its successor: by way of f32 it would become a tie, and round down.
+  // Just above halfway between 1 and its successor: by way of f32 it would become a tie, and round
+  // down.
   const double halfway = 1 + std::ldexp(1.0, -TypeParam::kMantissaBits - 1);
   const double above = std::nextafter(halfway, 2.0), below = std::nextafter(halfway, 1.0);
   const double odd = 1 + 3 * std::ldexp(1.0, -TypeParam::kMantissaBits - 1);
-  const Tensor x = Tensor::FromVector(*cpu, {6}, {halfway, above, below, -above,
-                                                  std::nextafter(odd, 1.0), 1e300},
-                                      DTypeOf<T>::value);
+  const Tensor x = Tensor::FromVector(
+      *cpu, {6}, {halfway, above, below, -above, std::nextafter(odd, 1.0), 1e300},
+      DTypeOf<T>::value);
   const uint16_t one = T(1.0f).bits, next = one + 1;
-  const std::vector<uint16_t> expected = {one, next, one, static_cast<uint16_t>(next | 0x8000),
-                                          next, T(INFINITY).bits};
+  const std::vector<uint16_t> expected = {
+      one, next, one, static_cast<uint16_t>(next | 0x8000), next, T(INFINITY).bits};
   for (int i = 0; i < 6; ++i) EXPECT_EQ(x.data<T>()[i].bits, expected[i]) << i;
 }
 

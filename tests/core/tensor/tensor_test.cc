@@ -124,8 +124,7 @@ TEST_F(TensorTest, StorageCanBeReleasedAndRefilled) {
 
 TEST_F(TensorTest, MemoryThatIsNotThereIsAFailure) {
   const auto small = MakeCpuDevice({.memory_limit_bytes = 1 << 20});
-  const Status status =
-      CatchFailure([&] { Tensor::Empty(*small, {1 << 20}, DType::kF32); });
+  const Status status = CatchFailure([&] { Tensor::Empty(*small, {1 << 20}, DType::kF32); });
   EXPECT_EQ(status.code(), absl::StatusCode::kResourceExhausted) << status;
 }
 
