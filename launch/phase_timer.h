@@ -23,12 +23,12 @@ enum class Phase {
 inline constexpr int kNumPhases = 8;
 const char* PhaseName(Phase phase);
 
-using Clock = std::function<absl::Time()>;
+using TimeSource = std::function<absl::Time()>;
 
 // Of one thread: phases do not overlap.
 class PhaseTimer {
  public:
-  explicit PhaseTimer(Clock clock = &absl::Now) : clock_(std::move(clock)), start_(clock_()) {}
+  explicit PhaseTimer(TimeSource clock = &absl::Now) : clock_(std::move(clock)), start_(clock_()) {}
 
   void Add(Phase phase, absl::Duration spent) { totals_[static_cast<int>(phase)] += spent; }
 
@@ -42,7 +42,7 @@ class PhaseTimer {
   absl::Time Now() const { return clock_(); }
 
  private:
-  Clock clock_;
+  TimeSource clock_;
   absl::Time start_;
   std::array<absl::Duration, kNumPhases> totals_;
 };

@@ -20,7 +20,7 @@ struct ProgressOptions {
   int64_t num_steps = 0;
   int64_t log_every = 0;  // Whole lines: each so many steps; 0: about every ten seconds.
   bool timestamps = false;
-  Clock clock = &absl::Now;
+  TimeSource clock = &absl::Now;
 };
 
 class Progress {

@@ -303,11 +303,12 @@ TEST(TrainCliTest, ASignalSavesAndEnds) {
                       "--set", "checkpoint.every=0"});
   args.insert(args.begin(), TRIREME_PROGRAM);
   Program program(args, {});
-  for (int i = 0;
-       i < 200 && !(PathExists(MetricsPath(run_dir)) && !ReadFile(MetricsPath(run_dir))->empty());
-       ++i) {
-    absl::SleepFor(absl::Milliseconds(50));
-  }
+  const auto under_way = [&] {
+    const StatusOr<std::string> metrics = ReadFile(MetricsPath(run_dir));
+    return metrics.ok() && !metrics->empty();
+  };
+  for (int i = 0; i < 1200 && !under_way(); ++i) absl::SleepFor(absl::Milliseconds(50));
+  ASSERT_TRUE(under_way()) << program.err();
   program.Signal(SIGUSR1);
   EXPECT_EQ(program.Wait(), kExitStopped) << program.err();
   EXPECT_THAT(program.out(), HasSubstr("stopped by SIGUSR1"));
