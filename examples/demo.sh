@@ -12,6 +12,7 @@ echo "== the text: $text"
 build/trireme tokenize --documents entry --output runs/data/gcide.tokens "$text"
 
 echo "== 4 ranks"
+[[ ! -d runs/demo ]] || echo "runs/demo is there, and goes on; delete it for a new run"
 # More ranks than cores are welcome here; as root, mpirun wants to be told twice.
 mpirun=(mpirun -q -n 4 --oversubscribe --bind-to none)
 [[ $EUID -ne 0 ]] || mpirun+=(--allow-run-as-root)
