@@ -49,6 +49,7 @@ class Program {
       : out_(TestPath("out")), err_(TestPath("err")) {
     environment.push_back("PATH=/usr/bin:/bin");
     environment.push_back("HOME=/tmp");
+    environment.push_back("ASAN_OPTIONS=detect_leaks=0");  // MPI keeps memory of its own.
     posix_spawn_file_actions_t files;
     posix_spawn_file_actions_init(&files);
     const int flags = O_WRONLY | O_CREAT | O_TRUNC;

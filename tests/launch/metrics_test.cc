@@ -4,9 +4,12 @@
 #include <gtest/gtest.h>
 #include <signal.h>
 #include <sys/resource.h>
+#include <unistd.h>
 
 #include <cmath>
 #include <limits>
+
+#include "absl/strings/str_cat.h"
 
 #include "core/io/file.h"
 #include "core/io/json.h"
@@ -28,7 +31,7 @@ StepMetrics Step(int64_t step) {
 }
 
 std::string TestFile(const char* name) {
-  const std::string path = JoinPath(::testing::TempDir(), name);
+  const std::string path = JoinPath(::testing::TempDir(), absl::StrCat(getpid(), "_", name));
   EXPECT_TRUE(RemoveTree(path).ok());
   return path;
 }

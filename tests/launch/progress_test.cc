@@ -5,6 +5,8 @@
 #include <gtest/gtest.h>
 #include <unistd.h>
 
+#include "absl/strings/str_cat.h"
+
 #include "core/io/file.h"
 #include "launch/run_dir.h"
 #include "launch/run_reporter.h"
@@ -18,7 +20,7 @@ using ::testing::Not;
 // What a Progress writes, by a clock that tests move.
 class ProgressTest : public ::testing::Test {
  protected:
-  ProgressTest() : path_(JoinPath(::testing::TempDir(), "progress.txt")) {
+  ProgressTest() : path_(JoinPath(::testing::TempDir(), absl::StrCat("progress_", getpid(), ".txt"))) {
     fd_ = open(path_.c_str(), O_RDWR | O_CREAT | O_TRUNC, 0600);
     options_.fd = fd_;
     options_.num_steps = 1000;
@@ -119,7 +121,7 @@ TEST(PhaseTimerTest, PhasesAddUpToTheWhole) {
 }
 
 TEST(RunReporterTest, RanksWriteLogsAndRankZeroTheMetrics) {
-  const std::string run_dir = JoinPath(::testing::TempDir(), "reporter");
+  const std::string run_dir = JoinPath(::testing::TempDir(), absl::StrCat("reporter_", getpid()));
   ASSERT_TRUE(RemoveTree(run_dir).ok());
   ASSERT_TRUE(MakeDirectory(LogsDir(run_dir)).ok());
   ::testing::internal::CaptureStdout();

@@ -2,6 +2,9 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <unistd.h>
+
+#include "absl/strings/str_cat.h"
 
 #include "core/io/file.h"
 
@@ -12,7 +15,7 @@ using ::testing::HasSubstr;
 
 class RunDirTest : public ::testing::Test {
  protected:
-  RunDirTest() : run_dir_(JoinPath(::testing::TempDir(), "run_dir_test")) {
+  RunDirTest() : run_dir_(JoinPath(::testing::TempDir(), absl::StrCat("run_dir_", getpid()))) {
     EXPECT_TRUE(RemoveTree(run_dir_).ok());
   }
   LoadedConfig Config(const std::vector<std::string>& sets = {}) {
