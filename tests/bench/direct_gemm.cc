@@ -62,6 +62,7 @@ bool DirectGemm::Has(Library library) const {
 }
 
 void DirectGemm::Run(Library library) {
+  omp_set_num_threads(1);  // Of the calling thread.
   State& s = *state_;
   const GemmShape& g = s.shape;
   if (library == Library::kOpenBlas) {

@@ -109,6 +109,31 @@ double GemmSeconds(const std::vector<StepGemm>& gemms, double* flops) {
   return sum;
 }
 
+// How much faster `threads` threads get through plain products than one: each runs the same product by
+// itself, so nothing is shared but the machine.
+double GemmSpeedup(int threads, bool bf16) {
+  const GemmShape shape{kTokens, 1408, 512, false, true};
+  std::vector<std::unique_ptr<DirectGemm>> gemms;
+  for (int i = 0; i < threads; ++i) gemms.push_back(std::make_unique<DirectGemm>(shape, bf16));
+  const auto seconds = [&](int count) {
+    std::vector<double> rounds;
+    for (int round = 0; round < 5; ++round) {
+      rounds.push_back(Seconds([&] {
+        std::vector<std::thread> workers;
+        for (int i = 0; i < count; ++i) {
+          workers.emplace_back([&gemm = *gemms[i]] {
+            for (int k = 0; k < 10; ++k) gemm.Run(Library::kOneDnn);
+          });
+        }
+        for (std::thread& worker : workers) worker.join();
+      }));
+    }
+    return Median(rounds);
+  };
+  const double one = seconds(1);
+  return threads * one / seconds(threads);
+}
+
 struct Flags {
   std::string dtype = "f32";
   int threads = 1;
@@ -162,10 +187,10 @@ Status Run(const Flags& flags) {
       "{\"bench\":\"step\",\"dtype\":\"%s\",\"threads\":%d,\"recompute\":%s,"
       "\"tokens_per_second\":%.1f,\"step_seconds\":%.4f,\"best_step_seconds\":%.4f,"
       "\"step_gflops\":%.1f,\"gemm_seconds\":%.4f,\"gemm_gflops\":%.1f,\"step_over_gemms\":%.3f,"
-      "\"cube_gflops\":%.1f,\"share_of_cube\":%.3f,\"new_system_allocations\":%lld}\n",
+      "\"gemm_thread_speedup\":%.3f,\"cube_gflops\":%.1f,\"share_of_cube\":%.3f,\"new_system_allocations\":%lld}\n",
       flags.dtype.c_str(), flags.threads, flags.recompute ? "true" : "false", kTokens / step, step,
       *std::min_element(step_seconds.begin(), step_seconds.end()), flops / step / 1e9, gemm,
-      gemm_flops / gemm / 1e9, step / gemm, cube_rate / 1e9, flops / step / cube_rate,
+      gemm_flops / gemm / 1e9, step / gemm, GemmSpeedup(flags.threads, bf16), cube_rate / 1e9, flops / step / cube_rate,
       static_cast<long long>(device->stats().system_allocations - system_allocations));
   std::fprintf(stderr, "%s\n%s", phases.Summary().c_str(), FormatMemoryStats(device->stats()).c_str());
   return absl::OkStatus();
