@@ -47,8 +47,13 @@ function(trireme_test name)
     set(label threads_quick)
     add_dependencies(thread_tests_quick ${name})
   endif()
+  set(environment)
+  if(TRIREME_SANITIZE MATCHES "thread")
+    set(environment
+      ENVIRONMENT TSAN_OPTIONS=suppressions=${PROJECT_SOURCE_DIR}/tests/tsan_suppressions.txt)
+  endif()
   gtest_discover_tests(${name} NO_PRETTY_VALUES
-    PROPERTIES TIMEOUT 120 LABELS ${label} DISCOVERY_TIMEOUT 60)
+    PROPERTIES TIMEOUT 120 LABELS ${label} DISCOVERY_TIMEOUT 60 ${environment})
 endfunction()
 
 # How MPI programs are started in tests: the only place that knows the flags. Open MPI refuses root and
