@@ -23,7 +23,8 @@ Batch ToDevice(const HostBatch& host, Device& device) {
   CHECK_EQ(size_of(host.labels), n) << "labels in the segments of a batch";
   batch.labels = Tensor::FromHost<int32_t>(device, {n}, host.labels);
   for (const int32_t label : host.labels) batch.num_targets += label != kIgnoredLabel;
-  batch.num_bytes = host.num_bytes;
+  CHECK(host.label_bytes.empty() || size_of(host.label_bytes) == n) << "bytes of each label";
+  for (const int64_t bytes : host.label_bytes) batch.num_bytes += bytes;
 
   std::vector<int64_t> sample;
   std::vector<int32_t> position;
@@ -37,6 +38,8 @@ Batch ToDevice(const HostBatch& host, Device& device) {
   }
   CHECK_EQ(size_of(host.document_begin), n) << "document starts in the segments of a batch";
   batch.layout.segments = host.segments;
+  batch.layout.axis_segments = host.axis_segments;
+  if (host.axis_segments.empty()) batch.layout.axis_segments = {host.segments};
   batch.layout.sample = Tensor::FromHost<int64_t>(device, {n}, sample);
   batch.layout.position = Tensor::FromHost<int32_t>(device, {n}, position);
   batch.layout.document_begin = Tensor::FromHost<int32_t>(device, {n}, host.document_begin);

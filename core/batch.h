@@ -16,11 +16,14 @@ struct Segment {
 };
 
 // Where the n tokens of a micro-batch stand. Tokens are packed one after another, segment by segment.
+// Places are positions inside the sample, so that they hold for any cut of it.
 struct TokenLayout {
   std::vector<Segment> segments;
+  // Of each rank of the sequence axis, in its order; one of them is `segments`.
+  std::vector<std::vector<Segment>> axis_segments;
   Tensor sample;          // i64 [n]: global sample index.
   Tensor position;        // i32 [n]: position inside the sample.
-  Tensor document_begin;  // i32 [n]: packed index of the first token of the same document and segment.
+  Tensor document_begin;  // i32 [n]: position of the first token of the same document.
 };
 
 inline constexpr int32_t kIgnoredLabel = -1;
@@ -39,9 +42,10 @@ struct HostBatch {
   std::vector<float> features;  // Exclusive with tokens; [n, feature_shape...].
   Shape feature_shape;
   std::vector<int32_t> labels;
-  std::vector<int32_t> document_begin;
+  std::vector<int64_t> label_bytes;     // Of text, for each label, 0 when ignored; empty: no text.
+  std::vector<int32_t> document_begin;  // As in TokenLayout.
   std::vector<Segment> segments;
-  int64_t num_bytes = 0;
+  std::vector<std::vector<Segment>> axis_segments;  // Empty: this rank has all tokens.
 };
 
 // Throws Failure when memory runs out.

@@ -79,9 +79,11 @@ Status TokenDataset::Append(Split split, const SampleRef& ref, HostBatch* batch)
   // The last label has no input, so one token more is read and dropped again below.
   batch->tokens.resize(packed_begin + length + 1);
   batch->labels.resize(packed_begin + length, kIgnoredLabel);
+  batch->label_bytes.resize(packed_begin + length, 0);
   batch->document_begin.resize(packed_begin + length);
   int32_t* const tokens = batch->tokens.data() + packed_begin;
   int32_t* const labels = batch->labels.data() + packed_begin;
+  int64_t* const label_bytes = batch->label_bytes.data() + packed_begin;
   int32_t* const document_begin = batch->document_begin.data() + packed_begin;
 
   DocumentIndex::Cursor cursor = documents.Find(begin);
@@ -94,8 +96,10 @@ Status TokenDataset::Append(Split split, const SampleRef& ref, HostBatch* batch)
                                                   absl::MakeSpan(tokens + piece_begin, piece)));
     std::copy(tokens + piece_begin + 1, tokens + piece_end, labels + piece_begin);
     std::fill(document_begin + piece_begin, document_begin + std::min(piece_end, length),
-              static_cast<int32_t>(packed_begin + piece_begin));
-    batch->num_bytes += BytesOfTokens(record, offset + 1, offset + piece);
+              static_cast<int32_t>(piece_begin));
+    for (int64_t i = 0; i + 1 < piece; ++i) {
+      label_bytes[piece_begin + i] = BytesOfTokens(record, offset + i + 1, offset + i + 2);
+    }
     piece_begin = piece_end;
     if (piece_begin == length + 1) break;
     documents.Next(&cursor);

@@ -1,7 +1,6 @@
-// Exact attention over key ranges, its definition in plain ops, and causal ranges.
+// Exact attention over key ranges, and its definition in plain ops.
 #include "core/ops/attention.h"
 
-#include <algorithm>
 #include <vector>
 
 #include "core/autograd/node.h"
@@ -36,20 +35,6 @@ Tensor WithDenseRows(const Tensor& x) {
 
 }  // namespace
 
-KeyRanges CausalKeyRanges(const TokenLayout& layout, int64_t window) {
-  const Tensor& document_begin = layout.document_begin;
-  const std::vector<double> first = document_begin.ToVector();
-  std::vector<int32_t> begin(first.size()), end(first.size());
-  for (size_t i = 0; i < first.size(); ++i) {
-    const int64_t oldest = window > 0 ? static_cast<int64_t>(i) + 1 - window : 0;
-    begin[i] = static_cast<int32_t>(std::max(static_cast<int64_t>(first[i]), oldest));
-    end[i] = static_cast<int32_t>(i) + 1;
-  }
-  Device& device = document_begin.device();
-  return {Tensor::FromHost<int32_t>(device, document_begin.shape(), begin),
-          Tensor::FromHost<int32_t>(device, document_begin.shape(), end)};
-}
-
 Tensor Attention(const Tensor& q, const Tensor& k, const Tensor& v, const KeyRanges& ranges,
                  double scale) {
   CheckShapes(q, k, v, ranges);
@@ -76,9 +61,13 @@ Tensor Attention(const Tensor& q, const Tensor& k, const Tensor& v, const KeyRan
         };
         const Tensor dq = like(q_rows, "attention dq"), dk = like(k_rows, "attention dk");
         const Tensor dv = like(v_rows, "attention dv");
+        const Tensor delta = Tensor::Empty(dout.device(), lse.shape(), lse.dtype(),
+                                           MemoryKind::kWorkspace, "attention delta");
+        Launch(dout.device(), &KernelTable::AttentionDelta,
+               AttentionDeltaArgs{saved.view(), dout.view(), delta.view(), scale});
         Launch(dout.device(), &KernelTable::AttentionBackward,
                AttentionBackwardArgs{q_rows.view(), k_rows.view(), v_rows.view(), begin.view(),
-                                     end.view(), saved.view(), lse.view(), dout.view(), dq.view(),
+                                     end.view(), lse.view(), delta.view(), dout.view(), dq.view(),
                                      dk.view(), dv.view(), scale});
         return {dq, dk, dv};
       });

@@ -107,6 +107,11 @@ struct KeyRanges {
 };
 // Causal inside documents; window 0 means no limit, else the last `window` keys, the token's own included.
 KeyRanges CausalKeyRanges(const TokenLayout& layout, int64_t window = 0);
+// The same among the tokens of `keys`, packed one after another, which need not be the layout's
+// own. CHECKs that the segments of a sample are neighbours there, in order of position: the keys of
+// a query are one range then.
+KeyRanges CausalKeyRanges(const TokenLayout& layout, absl::Span<const Segment> keys,
+                          int64_t window);
 
 // softmax(scale q k^T) v over each query's keys: q [n, h, d], k [m, g, d], v [m, g, dv], g divides h; query
 // head i reads key-value head i / (h / g). Online softmax in blocks (Dao 2023, FlashAttention-2): memory is

@@ -168,6 +168,7 @@ void RunAttention(benchmark::State& state, DType dtype, bool backward, int64_t l
     document_begin[i] = static_cast<int32_t>(i / length * length);
   }
   TokenLayout layout;
+  layout.segments = {{0, 0, kTokens}};
   layout.document_begin = Tensor::FromHost<int32_t>(*device, {kTokens}, document_begin);
   const KeyRanges ranges = CausalKeyRanges(layout);
   const Tensor out = Tensor::Empty(*device, q.shape(), dtype);
@@ -178,14 +179,17 @@ void RunAttention(benchmark::State& state, DType dtype, bool backward, int64_t l
   const double scale = 0.125;
   const AttentionArgs args{q.view(),          k.view(),   v.view(),   ranges.begin.view(),
                            ranges.end.view(), out.view(), lse.view(), scale};
+  const Tensor delta = Tensor::Empty(*device, lse.shape(), lse.dtype());
+  const AttentionDeltaArgs delta_args{out.view(), dout.view(), delta.view(), scale};
   const AttentionBackwardArgs backward_args{
-      q.view(),   k.view(),    v.view(),  ranges.begin.view(), ranges.end.view(), out.view(),
-      lse.view(), dout.view(), dq.view(), dk.view(),           dv.view(),         scale};
+      q.view(),     k.view(),    v.view(),  ranges.begin.view(), ranges.end.view(), lse.view(),
+      delta.view(), dout.view(), dq.view(), dk.view(),           dv.view(),         scale};
   double best = std::numeric_limits<double>::infinity();
   Launch(*device, &KernelTable::Attention, args);
   for (auto _ : state) {
     const double start = ThreadSeconds();
     if (backward) {
+      Launch(*device, &KernelTable::AttentionDelta, delta_args);
       Launch(*device, &KernelTable::AttentionBackward, backward_args);
     } else {
       Launch(*device, &KernelTable::Attention, args);

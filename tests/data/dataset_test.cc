@@ -76,7 +76,7 @@ TEST_F(DatasetTest, TextAndItsShardsAreTheSame) {
         ASSERT_TRUE(dataset->Fill(split, {{i, i}}, &batch).ok());
         EXPECT_EQ(batch.tokens, expected.tokens);
         EXPECT_EQ(batch.labels, expected.labels);
-        EXPECT_EQ(batch.num_bytes, expected.num_bytes);
+        EXPECT_EQ(batch.label_bytes, expected.label_bytes);
       }
     }
   }

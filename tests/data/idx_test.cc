@@ -17,6 +17,7 @@ namespace {
 using ::testing::ElementsAre;
 using ::testing::FloatEq;
 using ::testing::HasSubstr;
+using ::testing::IsEmpty;
 
 std::string Idx(std::vector<uint32_t> dims, const std::string& values) {
   std::string file = {0, 0, 8, static_cast<char>(dims.size())};
@@ -116,10 +117,10 @@ TEST_F(IdxImagesTest, FillsFeaturesAndLabels) {
   EXPECT_THAT(batch.features, ElementsAre(FloatEq('c' / 255.f), FloatEq('d' / 255.f), 0, 1));
   EXPECT_EQ(batch.feature_shape, Shape({1, 2}));
   EXPECT_THAT(batch.labels, ElementsAre(9, 1));
-  EXPECT_THAT(batch.document_begin, ElementsAre(0, 1));
+  EXPECT_THAT(batch.document_begin, ElementsAre(0, 0));
   EXPECT_EQ(batch.segments[0].sample, 70);
   EXPECT_EQ(batch.segments[1].length, 1);
-  EXPECT_EQ(batch.num_bytes, 0);
+  EXPECT_THAT(batch.label_bytes, IsEmpty());
   EXPECT_TRUE(batch.tokens.empty());
 }
 

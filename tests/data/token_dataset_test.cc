@@ -76,23 +76,21 @@ void ExpectIsDefinition(const std::vector<Documents>& parts, int64_t sequence_le
     refs.push_back({1000 + w, w});
     const int64_t begin = w * sequence_length;
     const int64_t end = std::min(begin + sequence_length, num_pairs);
-    const int32_t packed_begin = expected.tokens.size();
     expected.segments.push_back({1000 + w, 0, end - begin});
     for (int64_t i = begin; i < end; ++i) {
       const bool counts = document_of[i] == document_of[i + 1];
       const bool begins = i == begin || document_of[i] != document_of[i - 1];
       expected.tokens.push_back(tokens[i]);
       expected.labels.push_back(counts ? tokens[i + 1] : kIgnoredLabel);
-      expected.document_begin.push_back(begins ? packed_begin + (i - begin)
-                                               : expected.document_begin.back());
-      expected.num_bytes += counts;
+      expected.document_begin.push_back(begins ? i - begin : expected.document_begin.back());
+      expected.label_bytes.push_back(counts);
     }
   }
   const HostBatch batch = Get(*dataset, split, refs);
   EXPECT_EQ(batch.tokens, expected.tokens);
   EXPECT_EQ(batch.labels, expected.labels);
   EXPECT_EQ(batch.document_begin, expected.document_begin);
-  EXPECT_EQ(batch.num_bytes, expected.num_bytes);
+  EXPECT_EQ(batch.label_bytes, expected.label_bytes);
   ASSERT_EQ(batch.segments.size(), expected.segments.size());
   for (size_t i = 0; i < batch.segments.size(); ++i) {
     EXPECT_EQ(batch.segments[i].sample, expected.segments[i].sample);
@@ -140,7 +138,7 @@ TEST(TokenDatasetTest, OneDocument) {
   EXPECT_THAT(batch.tokens, ElementsAre('d', 'e', 'f'));
   EXPECT_THAT(batch.labels, ElementsAre('e', 'f', 'g'));
   EXPECT_THAT(batch.document_begin, ElementsAre(0, 0, 0));
-  EXPECT_EQ(batch.num_bytes, 3);
+  EXPECT_THAT(batch.label_bytes, ElementsAre(1, 1, 1));
 }
 
 TEST(TokenDatasetTest, ADocumentThatEndsWithTheWindowDoesNotPredictTheNext) {
@@ -148,8 +146,8 @@ TEST(TokenDatasetTest, ADocumentThatEndsWithTheWindowDoesNotPredictTheNext) {
   const HostBatch batch = Get(*dataset, Split::kTrain, {{0, 0}, {1, 1}});
   EXPECT_THAT(batch.tokens, ElementsAre('a', 'b', 'c', 'd', 'e', 'f'));
   EXPECT_THAT(batch.labels, ElementsAre('b', 'c', -1, 'e', 'f', -1));
-  EXPECT_THAT(batch.document_begin, ElementsAre(0, 0, 0, 3, 3, 3));
-  EXPECT_EQ(batch.num_bytes, 4);
+  EXPECT_THAT(batch.document_begin, ElementsAre(0, 0, 0, 0, 0, 0));
+  EXPECT_THAT(batch.label_bytes, ElementsAre(1, 1, 0, 1, 1, 0));
 }
 
 TEST(TokenDatasetTest, SingleTokenDocumentsPredictNothing) {
@@ -157,7 +155,7 @@ TEST(TokenDatasetTest, SingleTokenDocumentsPredictNothing) {
   const HostBatch batch = Get(*dataset, Split::kTrain, {{0, 0}});
   EXPECT_THAT(batch.labels, ElementsAre(-1, -1));
   EXPECT_THAT(batch.document_begin, ElementsAre(0, 1));
-  EXPECT_EQ(batch.num_bytes, 0);
+  EXPECT_THAT(batch.label_bytes, ElementsAre(0, 0));
 }
 
 TEST(TokenDatasetTest, ValidationCoversEveryTokenOnceWithARaggedEnd) {
@@ -167,7 +165,7 @@ TEST(TokenDatasetTest, ValidationCoversEveryTokenOnceWithARaggedEnd) {
   const HostBatch batch = Get(*dataset, Split::kValidation, {{0, 0}, {1, 1}, {2, 2}});
   EXPECT_THAT(batch.labels, ElementsAre('b', 'c', 'd', 'e', 'f', 'g', 'h'));
   EXPECT_EQ(batch.segments[2].length, 1);
-  EXPECT_EQ(batch.num_bytes, 7);
+  EXPECT_THAT(batch.label_bytes, ElementsAre(1, 1, 1, 1, 1, 1, 1));
 }
 
 // Tokens that stand for several bytes: every cut adds up to the bytes of the document.
@@ -187,7 +185,7 @@ TEST(TokenDatasetTest, BytesOfTokensAddUp) {
   const HostBatch batch = Get(**dataset, Split::kTrain, {{0, 0}});
   EXPECT_THAT(batch.tokens, ElementsAre(500, 999));
   EXPECT_THAT(batch.labels, ElementsAre(999, 0));
-  EXPECT_EQ(batch.num_bytes, 8);  // Of 12, the first 4 are predicted from nothing.
+  EXPECT_THAT(batch.label_bytes, ElementsAre(4, 4));  // Of 12, the first 4 are predicted from nothing.
 }
 
 TEST(TokenDatasetTest, ASplitWithoutSamplesIsAnError) {

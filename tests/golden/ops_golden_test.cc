@@ -33,7 +33,7 @@ TokenLayout PackedLayout(Device& device) {
   layout.sample =
       Tensor::FromVector(device, {18}, {0, 0, 0, 0, 0, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 2, 2, 2}, DType::kI64);
   layout.position = integers({0, 1, 2, 3, 4, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 0, 1, 2});
-  layout.document_begin = integers({0, 0, 0, 0, 0, 5, 6, 6, 6, 6, 6, 6, 6, 6, 6, 15, 15, 15});
+  layout.document_begin = integers({0, 0, 0, 0, 0, 0, 1, 1, 1, 1, 1, 1, 1, 1, 1, 0, 0, 0});
   return layout;
 }
 

@@ -37,6 +37,7 @@ Batch ReadBatch(const Golden& golden) {
   batch.inputs = golden.Read("batch.tokens");
   batch.labels = golden.Read("batch.labels");
   batch.layout.segments = {{0, 0, 13}, {1, 0, 8}};
+  batch.layout.axis_segments = {batch.layout.segments};
   batch.layout.position = golden.Read("batch.position");
   batch.layout.document_begin = golden.Read("batch.document_begin");
   for (const double label : batch.labels.ToVector()) batch.num_targets += label >= 0;

@@ -21,7 +21,8 @@ n = sum(map(sum, DOCUMENTS))
 position = torch.cat([torch.arange(sum(sample)) for sample in DOCUMENTS])
 lengths = torch.tensor([length for sample in DOCUMENTS for length in sample])
 document = torch.repeat_interleave(torch.arange(len(lengths)), lengths)
-begin = torch.repeat_interleave(lengths.cumsum(0) - lengths, lengths)
+begin = torch.cat([torch.tensor(sample).cumsum(0) - torch.tensor(sample) for sample in DOCUMENTS])
+begin = torch.repeat_interleave(begin, lengths)  # Positions inside the sample.
 causal = (document[:, None] == document[None, :]) & torch.ones(n, n).tril().bool()
 tokens, labels = integers(VOCAB, n), integers(VOCAB, n)
 labels[lengths.cumsum(0) - 1] = -1  # The last token of a document predicts nothing.

@@ -18,20 +18,20 @@ inline HostBatch PackedDocuments(const std::vector<std::vector<int64_t>>& sample
     const RngKey key = MakeRngKey(seed, "packed documents", sample);
     Segment segment{sample, 0, 0};
     for (const int64_t length : samples[s]) {
-      const int32_t document_begin = static_cast<int32_t>(batch.tokens.size());
+      const int32_t document_begin = static_cast<int32_t>(segment.length);
       for (int64_t i = 0; i < length; ++i) {
         const auto token = [&](int64_t at) {
           return static_cast<int32_t>(Philox(key, segment.length + at)[0] % vocab_size);
         };
         batch.tokens.push_back(token(i));
         batch.labels.push_back(i + 1 < length ? token(i + 1) : kIgnoredLabel);
+        batch.label_bytes.push_back(i + 1 < length);
         batch.document_begin.push_back(document_begin);
       }
       segment.length += length;
     }
     batch.segments.push_back(segment);
   }
-  for (const int32_t label : batch.labels) batch.num_bytes += label != kIgnoredLabel;
   return batch;
 }
 

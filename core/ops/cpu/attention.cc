@@ -55,6 +55,7 @@ class QueryBlock {
     std::fill(out_, out_ + s_.rows * s_.dv, A(0));
     std::fill(max_, max_ + s_.rows, -std::numeric_limits<A>::infinity());
     std::fill(sum_, sum_ + s_.rows, A(0));
+    if (args_.resume) Resume(first, present, kv_head);
     const MatrixRef q = LoadRows(args_.q, first, s_.tokens, kv_head * s_.heads, s_.heads, q_);
 
     int64_t low = s_.m, high = 0;
@@ -85,6 +86,20 @@ class QueryBlock {
   }
 
  private:
+  // The state after earlier keys: they count as one key of score lse and value out.
+  void Resume(int64_t first, int64_t present, int64_t kv_head) {
+    for (int64_t i = 0; i < present; ++i) {
+      const int64_t at = (first + i) * s_.h + kv_head * s_.heads;
+      const A* out = args_.out.as<A>() + at * s_.dv;
+      std::copy(out, out + s_.heads * s_.dv, out_ + i * s_.heads * s_.dv);
+      for (int64_t j = 0; j < s_.heads; ++j) {
+        const int64_t row = i * s_.heads + j;
+        max_[row] = args_.lse.as<A>()[at + j];
+        sum_[row] = max_[row] == -std::numeric_limits<A>::infinity() ? A(0) : A(1);
+      }
+    }
+  }
+
   // scores -> p = exp(score - max), with what was summed before brought to the new maximum.
   void SoftmaxRow(int64_t row, KeySpan span) {
     A* scores = scores_ + row * s_.keys;
@@ -119,13 +134,20 @@ class QueryBlock {
       for (int64_t j = 0; j < s_.heads; ++j) {
         const int64_t row = i * s_.heads + j, at = (first + i) * s_.h + kv_head * s_.heads + j;
         const A factor = sum_[row] == 0 ? A(0) : 1 / sum_[row];
-        const A* from = out_ + row * s_.dv;
-        T* to = args_.out.as<T>() + at * s_.dv;
-#pragma omp simd
-        for (int64_t c = 0; c < s_.dv; ++c) Store(to + c, from[c] * factor);
+        if (args_.out.dtype == DTypeOf<T>::value) {
+          WriteRow(out_ + row * s_.dv, factor, args_.out.as<T>() + at * s_.dv);
+        } else {
+          WriteRow(out_ + row * s_.dv, factor, args_.out.as<A>() + at * s_.dv);
+        }
         if (args_.lse.defined()) args_.lse.as<A>()[at] = max_[row] + std::log(sum_[row]);
       }
     }
+  }
+
+  template <typename Out>
+  void WriteRow(const A* from, A factor, Out* to) {
+#pragma omp simd
+    for (int64_t c = 0; c < s_.dv; ++c) Store(to + c, from[c] * factor);
   }
 
   const AttentionArgs& args_;

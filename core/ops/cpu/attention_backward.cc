@@ -2,6 +2,7 @@
 // log-sum-exp,
 //   delta = scale rowsum(dout * out),  dS = P * (scale dout v^T - delta),  dq = dS k,  dk = dS^T q,
 //   dv = P^T dout.
+// delta is a kernel of its own: keys may come in parts.
 //
 // Every pair of a query block and a key block that meet adds to both sides, so the scores are
 // computed once. Pairs are run in chains that share no block, one after another inside; chains run
@@ -11,6 +12,7 @@
 #include <type_traits>
 #include <vector>
 
+#include "core/base/log.h"
 #include "core/device/cpu/cpu_device.h"
 #include "core/device/kernel.h"
 #include "core/ops/attention.h"
@@ -27,35 +29,20 @@ namespace {
 
 constexpr int64_t kTokenGrain = 64;
 
-// delta [n, h] = scale * rowsum(dout * out).
-template <typename T>
-void Delta(CpuDevice& cpu, const AttentionBackwardArgs& args, const AttentionShape& s,
-           AccOf<T>* delta) {
-  using A = AccOf<T>;
-  cpu.ParallelFor(s.n, kTokenGrain, [&](int64_t begin, int64_t end) {
-    for (int64_t i = begin; i < end; ++i) {
-      for (int64_t j = 0; j < s.h; ++j) {
-        const T* out = args.out.as<T>() + (i * s.h + j) * s.dv;
-        const T* dout = args.dout.as<T>() + i * args.dout.strides[0] + j * args.dout.strides[1];
-        const A sum = SumRow<A>(s.dv, [=](int64_t c) { return Load(out + c) * Load(dout + c); });
-        delta[i * s.h + j] = static_cast<A>(args.scale) * sum;
-      }
-    }
-  });
-}
-
 // A gradient in the accumulation type: the output itself, or memory that is converted into it at
 // the end.
 template <typename A>
 class Sum {
  public:
-  Sum(Device& device, const View& out) : device_(device), sum_(out) {
+  // With `accumulate` it starts from what `out` holds.
+  Sum(Device& device, const View& out, bool accumulate) : device_(device), sum_(out) {
+    CHECK(!accumulate || out.dtype == DTypeOf<A>::value) << "gradients in a lower precision";
     if (out.dtype != DTypeOf<A>::value) {
       memory_.emplace(device, out.numel() * sizeof(A), "attention");
       sum_.data = memory_->as<void>();
       sum_.dtype = DTypeOf<A>::value;
     }
-    Launch(device, &KernelTable::Fill, FillArgs{sum_, 0});
+    if (!accumulate) Launch(device, &KernelTable::Fill, FillArgs{sum_, 0});
   }
   A* data() const { return sum_.as<A>(); }
   void StoreTo(const View& out) const {
@@ -214,6 +201,24 @@ std::vector<Phase> PlanPairs(const AttentionBackwardArgs& args, const AttentionS
 
 }  // namespace
 
+void AttentionDeltaCpu(Device& device, const AttentionDeltaArgs& args) {
+  const int64_t n = args.out.sizes[0], h = args.out.sizes[1], dv = args.out.sizes[2];
+  DispatchFloating(args.out.dtype, "attention", [&](auto tag) {
+    using T = typename decltype(tag)::type;
+    using A = AccOf<T>;
+    AsCpu(device).ParallelFor(n, kTokenGrain, [&](int64_t begin, int64_t end) {
+      for (int64_t i = begin; i < end; ++i) {
+        for (int64_t j = 0; j < h; ++j) {
+          const T* out = args.out.as<T>() + (i * h + j) * dv;
+          const T* dout = args.dout.as<T>() + i * args.dout.strides[0] + j * args.dout.strides[1];
+          const A sum = SumRow<A>(dv, [=](int64_t c) { return Load(out + c) * Load(dout + c); });
+          args.delta.as<A>()[i * h + j] = static_cast<A>(args.scale) * sum;
+        }
+      }
+    });
+  });
+}
+
 void AttentionBackwardCpu(Device& device, const AttentionBackwardArgs& args) {
   CpuDevice& cpu = AsCpu(device);
   GemmLibrary& library = cpu.State<GemmLibrary>();
@@ -221,17 +226,17 @@ void AttentionBackwardCpu(Device& device, const AttentionBackwardArgs& args) {
   DispatchFloating(args.q.dtype, "attention", [&](auto tag) {
     using T = typename decltype(tag)::type;
     using A = AccOf<T>;
-    const Sum<A> dq(device, args.dq), dk(device, args.dk), dv(device, args.dv);
-    const Workspace delta(device, shape.n * shape.h * sizeof(A), "attention");
-    Delta<T>(cpu, args, shape, delta.as<A>());
+    const Sum<A> dq(device, args.dq, args.accumulate), dk(device, args.dk, args.accumulate),
+        dv(device, args.dv, args.accumulate);
+    const A* delta = args.delta.as<A>();
     for (const Phase& chains : PlanPairs(args, shape)) {
       cpu.ParallelFor(chains.size() * shape.g, 1, [&](int64_t begin, int64_t end) {
         const Workspace scratch(device, BlockPair<T>::ScratchBytes(shape), "attention");
         BlockPair<T> block_pair(args, shape, scratch.as<void>());
         for (int64_t i = begin; i < end; ++i) {
           for (const Pair& pair : chains[i / shape.g]) {
-            block_pair.Run(pair, i % shape.g, delta.as<A>(), dq.data(), dk.data(), dv.data(),
-                           library, device);
+            block_pair.Run(pair, i % shape.g, delta, dq.data(), dk.data(), dv.data(), library,
+                           device);
           }
         }
       });

@@ -1,4 +1,6 @@
 // Blocked attention against its definition in plain ops.
+#include "core/ops/attention.h"
+
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -6,6 +8,7 @@
 #include <vector>
 
 #include "core/autograd/backward.h"
+#include "core/device/kernel.h"
 #include "core/ops/devices.h"
 #include "core/ops/ops.h"
 #include "tests/testing/gradient_check.h"
@@ -223,15 +226,112 @@ TEST(AttentionTest, MemoryIsLinearInLength) {
   EXPECT_LT(four, 4096 * 4096);  // Less than a byte a pair.
 }
 
+// Keys in parts, as another rank's are: the result over all of them, and every gradient.
+TEST(AttentionTest, KeysMayComeInParts) {
+  for (const DType dtype : {DType::kF64, DType::kF32, DType::kBF16}) {
+    const auto device = MakeCpuDevice({.num_threads = 2});
+    const Case c = Scattered("", 300, 280, 4, 2);
+    const Result want = RunCase(*device, c, Attention, dtype, dtype);
+    const DType acc = AccumulationType(dtype);
+    const auto input = [&](int64_t tokens, int64_t heads, uint64_t seed) {
+      return RandomTensor(*device, {tokens, heads, 8}, seed, 1, dtype);
+    };
+    const Tensor q = input(c.n, c.h, 1), k = input(c.m, c.g, 2), v = input(c.m, c.g, 3);
+    const Tensor dout = input(c.n, c.h, 4);
+    const double scale = 1 / std::sqrt(8.0);
+    const Tensor out = Tensor::Zeros(*device, q.shape(), acc);
+    const Tensor lse = Tensor::Full(*device, {c.n, c.h}, acc, -INFINITY);
+    const Tensor delta = Tensor::Empty(*device, lse.shape(), acc);
+    const Tensor dq = Tensor::Zeros(*device, q.shape(), acc);
+    const Tensor dk = Tensor::Zeros(*device, k.shape(), acc);
+    const Tensor dv = Tensor::Zeros(*device, v.shape(), acc);
+    const auto for_each_part = [&](const auto& fn) {
+      const std::vector<int64_t> cuts = {0, 7, 7, 150, 280};
+      for (size_t part = 0; part + 1 < cuts.size(); ++part) {
+        const int64_t first = cuts[part], size = cuts[part + 1] - first;
+        std::vector<int32_t> begin, end;
+        for (int64_t i = 0; i < c.n; ++i) {
+          begin.push_back(std::clamp<int64_t>(c.begin[i] - first, 0, size));
+          end.push_back(std::clamp<int64_t>(c.end[i] - first, 0, size));
+        }
+        fn(KeyRanges{Tensor::FromHost<int32_t>(*device, {c.n}, begin),
+                     Tensor::FromHost<int32_t>(*device, {c.n}, end)},
+           [&](const Tensor& x) { return Slice(x, 0, first, size).view(); });
+      }
+    };
+    for_each_part([&](const KeyRanges& ranges, const auto& part) {
+      Launch(*device, &KernelTable::Attention,
+             AttentionArgs{q.view(), part(k), part(v), ranges.begin.view(), ranges.end.view(),
+                           out.view(), lse.view(), scale, /*resume=*/true});
+    });
+    const Tensor rounded = out.CopyTo(dtype);
+    Launch(*device, &KernelTable::AttentionDelta,
+           AttentionDeltaArgs{rounded.view(), dout.view(), delta.view(), scale});
+    for_each_part([&](const KeyRanges& ranges, const auto& part) {
+      Launch(*device, &KernelTable::AttentionBackward,
+             AttentionBackwardArgs{q.view(), part(k), part(v), ranges.begin.view(),
+                                   ranges.end.view(), lse.view(), delta.view(), dout.view(),
+                                   dq.view(), part(dk), part(dv), scale, /*accumulate=*/true});
+    });
+    const double tolerance = dtype == DType::kF64 ? 1e-13 : dtype == DType::kF32 ? 2e-6 : 2e-2;
+    ExpectNear({out.ToVector(), dq.ToVector(), dk.ToVector(), dv.ToVector()}, want, tolerance,
+               DTypeName(dtype));
+  }
+}
+
+TokenLayout LayoutOf(Device& device, const std::vector<Segment>& segments,
+                     const std::vector<int32_t>& document_begin) {
+  TokenLayout layout;
+  layout.segments = segments;
+  layout.document_begin = Tensor::FromHost<int32_t>(
+      device, {static_cast<int64_t>(document_begin.size())}, document_begin);
+  return layout;
+}
+
 TEST(CausalKeyRangesTest, DocumentsAndWindows) {
   const auto device = MakeCpuDevice();
-  TokenLayout layout;
-  layout.document_begin = Tensor::FromHost<int32_t>(*device, {6}, {0, 0, 0, 3, 3, 5});
+  const TokenLayout layout = LayoutOf(*device, {{3, 0, 5}, {9, 4, 1}}, {0, 0, 0, 3, 3, 4});
   const KeyRanges all = CausalKeyRanges(layout);
   EXPECT_EQ(all.begin.ToVector(), (std::vector<double>{0, 0, 0, 3, 3, 5}));
   EXPECT_EQ(all.end.ToVector(), (std::vector<double>{1, 2, 3, 4, 5, 6}));
   EXPECT_EQ(CausalKeyRanges(layout, 2).begin.ToVector(), (std::vector<double>{0, 0, 1, 3, 3, 5}));
   EXPECT_EQ(CausalKeyRanges(layout, 1).begin.ToVector(), (std::vector<double>{0, 1, 2, 3, 4, 5}));
+}
+
+// Against the definition: a key is in the range exactly when it may be seen.
+TEST(CausalKeyRangesTest, KeysOfAnotherCut) {
+  const auto device = MakeCpuDevice();
+  // Sample 3 has documents [0, 4) and [4, 11), sample 9 one from 2 on.
+  const TokenLayout layout =
+      LayoutOf(*device, {{3, 1, 2}, {3, 7, 3}, {9, 5, 2}, {4, 0, 1}}, {0, 0, 4, 4, 4, 2, 2, 0});
+  const std::vector<Segment> keys = {{9, 2, 2}, {9, 4, 0}, {9, 6, 3},
+                                     {3, 0, 1}, {3, 3, 6}, {7, 0, 2}};
+  for (const int64_t window : {0, 1, 2, 3, 4, 100}) {
+    const KeyRanges ranges = CausalKeyRanges(layout, keys, window);
+    const std::vector<double> begin = ranges.begin.ToVector(), end = ranges.end.ToVector();
+    size_t i = 0;
+    const std::vector<double> document_begin = layout.document_begin.ToVector();
+    for (const Segment& mine : layout.segments) {
+      for (int64_t p = mine.begin; p < mine.begin + mine.length; ++p, ++i) {
+        int64_t key = 0;
+        for (const Segment& theirs : keys) {
+          for (int64_t at = theirs.begin; at < theirs.begin + theirs.length; ++at, ++key) {
+            const bool sees = mine.sample == theirs.sample && at <= p && at >= document_begin[i] &&
+                              (window == 0 || at > p - window);
+            EXPECT_EQ(begin[i] <= key && key < end[i], sees)
+                << "window " << window << " query " << i << " key " << key;
+          }
+        }
+      }
+    }
+  }
+}
+
+TEST(CausalKeyRangesDeathTest, KeysOfASampleLieTogetherInOrder) {
+  const auto device = MakeCpuDevice();
+  const TokenLayout layout = LayoutOf(*device, {{3, 0, 1}}, {0});
+  EXPECT_DEATH(CausalKeyRanges(layout, {{3, 0, 1}, {4, 0, 1}, {3, 1, 1}}, 0), "not neighbours");
+  EXPECT_DEATH(CausalKeyRanges(layout, {{3, 1, 1}, {3, 0, 1}}, 0), "not neighbours");
 }
 
 }  // namespace

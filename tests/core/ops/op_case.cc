@@ -95,7 +95,7 @@ TokenLayout RaggedLayout(Device& device, int64_t n) {
   std::vector<int32_t> position, document_begin;
   for (const Segment& segment : layout.segments) {
     for (int64_t i = 0; i < segment.length; ++i) {
-      document_begin.push_back(static_cast<int32_t>(sample.size() - i));
+      document_begin.push_back(static_cast<int32_t>(segment.begin));
       sample.push_back(segment.sample);
       position.push_back(static_cast<int32_t>(segment.begin + i));
     }
