@@ -36,13 +36,12 @@ Batch ToDevice(const HostBatch& host, Device& device) {
       position.push_back(static_cast<int32_t>(segment.begin + i));
     }
   }
-  CHECK_EQ(size_of(host.document_begin), n) << "document starts in the segments of a batch";
   batch.layout.segments = host.segments;
+  batch.layout.documents = host.documents;
   batch.layout.axis_segments = host.axis_segments;
   if (host.axis_segments.empty()) batch.layout.axis_segments = {host.segments};
   batch.layout.sample = Tensor::FromHost<int64_t>(device, {n}, sample);
   batch.layout.position = Tensor::FromHost<int32_t>(device, {n}, position);
-  batch.layout.document_begin = Tensor::FromHost<int32_t>(device, {n}, host.document_begin);
   return batch;
 }
 

@@ -13,6 +13,8 @@ struct Segment {
   int64_t sample = 0;
   int64_t begin = 0;
   int64_t length = 0;
+
+  friend bool operator==(const Segment&, const Segment&) = default;
 };
 
 // Where the n tokens of a micro-batch stand. Tokens are packed one after another, segment by segment.
@@ -21,9 +23,11 @@ struct TokenLayout {
   std::vector<Segment> segments;
   // Of each rank of the sequence axis, in its order; one of them is `segments`.
   std::vector<std::vector<Segment>> axis_segments;
-  Tensor sample;          // i64 [n]: global sample index.
-  Tensor position;        // i32 [n]: position inside the sample.
-  Tensor document_begin;  // i32 [n]: position of the first token of the same document.
+  // Of the whole micro-batch, on every rank: tokens see others of their own document only. They tile
+  // the samples.
+  std::vector<Segment> documents;
+  Tensor sample;    // i64 [n]: global sample index.
+  Tensor position;  // i32 [n]: position inside the sample.
 };
 
 inline constexpr int32_t kIgnoredLabel = -1;
@@ -42,9 +46,9 @@ struct HostBatch {
   std::vector<float> features;  // Exclusive with tokens; [n, feature_shape...].
   Shape feature_shape;
   std::vector<int32_t> labels;
-  std::vector<int64_t> label_bytes;     // Of text, for each label, 0 when ignored; empty: no text.
-  std::vector<int32_t> document_begin;  // As in TokenLayout.
+  std::vector<int64_t> label_bytes;  // Of text, for each label, 0 when ignored; empty: no text.
   std::vector<Segment> segments;
+  std::vector<Segment> documents;                   // As in TokenLayout; empty: not text.
   std::vector<std::vector<Segment>> axis_segments;  // Empty: this rank has all tokens.
 };
 

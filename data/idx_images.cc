@@ -92,7 +92,6 @@ class IdxImages final : public Dataset {
         batch->features.push_back(static_cast<uint8_t>(pixel) / 255.0f);
       }
       batch->labels.push_back(static_cast<uint8_t>(images.labels[i]));
-      batch->document_begin.push_back(0);
       batch->segments.push_back({ref.sample, 0, 1});
     }
     return absl::OkStatus();

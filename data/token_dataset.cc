@@ -80,11 +80,9 @@ Status TokenDataset::Append(Split split, const SampleRef& ref, HostBatch* batch)
   batch->tokens.resize(packed_begin + length + 1);
   batch->labels.resize(packed_begin + length, kIgnoredLabel);
   batch->label_bytes.resize(packed_begin + length, 0);
-  batch->document_begin.resize(packed_begin + length);
   int32_t* const tokens = batch->tokens.data() + packed_begin;
   int32_t* const labels = batch->labels.data() + packed_begin;
   int64_t* const label_bytes = batch->label_bytes.data() + packed_begin;
-  int32_t* const document_begin = batch->document_begin.data() + packed_begin;
 
   DocumentIndex::Cursor cursor = documents.Find(begin);
   for (int64_t piece_begin = 0;;) {
@@ -95,8 +93,9 @@ Status TokenDataset::Append(Split split, const SampleRef& ref, HostBatch* batch)
     RETURN_IF_ERROR(documents.corpus(cursor).Read(cursor.token + offset,
                                                   absl::MakeSpan(tokens + piece_begin, piece)));
     std::copy(tokens + piece_begin + 1, tokens + piece_end, labels + piece_begin);
-    std::fill(document_begin + piece_begin, document_begin + std::min(piece_end, length),
-              static_cast<int32_t>(piece_begin));
+    // The last label may be the first token of a document that has no input.
+    const int64_t inputs = std::min(piece_end, length) - piece_begin;
+    if (inputs > 0) batch->documents.push_back({ref.sample, piece_begin, inputs});
     for (int64_t i = 0; i + 1 < piece; ++i) {
       label_bytes[piece_begin + i] = BytesOfTokens(record, offset + i + 1, offset + i + 2);
     }

@@ -44,33 +44,46 @@ std::map<int64_t, SampleKeys> KeysBySample(absl::Span<const Segment> keys) {
 
 }  // namespace
 
-KeyRanges CausalKeyRanges(const TokenLayout& layout, int64_t window) {
-  return CausalKeyRanges(layout, layout.segments, window);
+KeyRanges CausalKeyRanges(Device& device, const TokenLayout& layout, int64_t window) {
+  return CausalKeyRanges(device, layout, layout.segments, window);
 }
 
-KeyRanges CausalKeyRanges(const TokenLayout& layout, absl::Span<const Segment> keys,
+KeyRanges CausalKeyRanges(Device& device, const TokenLayout& layout, absl::Span<const Segment> keys,
                           int64_t window) {
-  const std::vector<double> document_begin = layout.document_begin.ToVector();
-  const size_t n = document_begin.size();
   const std::map<int64_t, SampleKeys> samples = KeysBySample(keys);
+  std::multimap<int64_t, Segment> documents;
+  for (const Segment& document : layout.documents) documents.emplace(document.sample, document);
+  int64_t n = 0;
+  for (const Segment& segment : layout.segments) n += segment.length;
   std::vector<int32_t> begin(n, 0), end(n, 0);
-  size_t i = 0;
+  bool none = true;
+  int64_t packed = 0;
   for (const Segment& segment : layout.segments) {
-    const auto it = samples.find(segment.sample);
-    for (int64_t p = segment.begin; p < segment.begin + segment.length; ++p, ++i) {
-      CHECK_LT(i, n) << "document starts in the segments of a layout";
-      if (it == samples.end()) continue;
-      const int64_t first = static_cast<int64_t>(document_begin[i]);
-      const int64_t oldest = window > 0 ? std::max(first, p + 1 - window) : first;
-      begin[i] = static_cast<int32_t>(it->second.LowerBound(oldest));
-      end[i] = static_cast<int32_t>(it->second.LowerBound(p + 1));
+    const auto sample = samples.find(segment.sample);
+    const int64_t segment_end = segment.begin + segment.length;
+    int64_t num_found = 0;
+    const auto [first_document, last_document] = documents.equal_range(segment.sample);
+    for (auto it = first_document; it != last_document; ++it) {
+      const Segment& document = it->second;
+      const int64_t first = std::max(segment.begin, document.begin);
+      const int64_t last = std::min(segment_end, document.begin + document.length);
+      num_found += std::max<int64_t>(0, last - first);
+      if (sample == samples.end()) continue;
+      for (int64_t p = first; p < last; ++p) {
+        const int64_t oldest =
+            window > 0 ? std::max(document.begin, p + 1 - window) : document.begin;
+        const int64_t i = packed + p - segment.begin;
+        begin[i] = static_cast<int32_t>(sample->second.LowerBound(oldest));
+        end[i] = static_cast<int32_t>(sample->second.LowerBound(p + 1));
+        none = none && begin[i] == end[i];
+      }
     }
+    CHECK_EQ(num_found, segment.length)
+        << "tokens of sample " << segment.sample << " from " << segment.begin << " in documents";
+    packed += segment.length;
   }
-  CHECK_EQ(i, n) << "document starts in the segments of a layout";
-  Device& device = layout.document_begin.device();
-  const Shape shape = {static_cast<int64_t>(n)};
-  return {Tensor::FromHost<int32_t>(device, shape, begin),
-          Tensor::FromHost<int32_t>(device, shape, end)};
+  return {Tensor::FromHost<int32_t>(device, {n}, begin),
+          Tensor::FromHost<int32_t>(device, {n}, end), none};
 }
 
 }  // namespace trireme

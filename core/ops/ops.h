@@ -104,13 +104,15 @@ Tensor Dropout(const Tensor& x, double rate, RngKey key, const TokenLayout& layo
 struct KeyRanges {
   Tensor begin;
   Tensor end;
+  bool none = false;  // No query sees any key.
 };
-// Causal inside documents; window 0 means no limit, else the last `window` keys, the token's own included.
-KeyRanges CausalKeyRanges(const TokenLayout& layout, int64_t window = 0);
+// Causal inside documents; window 0 means no limit, else the last `window` keys, the token's own
+// included.
+KeyRanges CausalKeyRanges(Device& device, const TokenLayout& layout, int64_t window = 0);
 // The same among the tokens of `keys`, packed one after another, which need not be the layout's
 // own. CHECKs that the segments of a sample are neighbours there, in order of position: the keys of
 // a query are one range then.
-KeyRanges CausalKeyRanges(const TokenLayout& layout, absl::Span<const Segment> keys,
+KeyRanges CausalKeyRanges(Device& device, const TokenLayout& layout, absl::Span<const Segment> keys,
                           int64_t window);
 
 // softmax(scale q k^T) v over each query's keys: q [n, h, d], k [m, g, d], v [m, g, dv], g divides h; query

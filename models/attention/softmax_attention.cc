@@ -41,7 +41,8 @@ class SoftmaxAttention : public TokenMixer {
     const Tensor q_nhd = Positioned(Heads(x_nc, wq_, sizes_.heads), q_norm_, context);
     const Tensor k_ngd = Positioned(Heads(x_nc, wk_, sizes_.kv_heads), k_norm_, context);
     const Tensor v_ngd = Heads(x_nc, wv_, sizes_.kv_heads);
-    const Tensor y_nhd = Attention(q_nhd, k_ngd, v_ngd, CausalKeyRanges(context.layout, window_),
+    const KeyRanges ranges = CausalKeyRanges(x_nc.device(), context.layout, window_);
+    const Tensor y_nhd = Attention(q_nhd, k_ngd, v_ngd, ranges,
                                    1 / std::sqrt(static_cast<double>(sizes_.width)));
     return Linear(Reshape(y_nhd, {x_nc.dim(0), sizes_.heads * sizes_.width}), wo_->working);
   }

@@ -163,14 +163,10 @@ void RunAttention(benchmark::State& state, DType dtype, bool backward, int64_t l
   const Tensor k = Values(*device, {kTokens, kv_heads, kWidth}, dtype, 2);
   const Tensor v = Values(*device, {kTokens, kv_heads, kWidth}, dtype, 3);
   const Tensor dout = Values(*device, {kTokens, kHeads, kWidth}, dtype, 4);
-  std::vector<int32_t> document_begin(kTokens);
-  for (int64_t i = 0; i < kTokens; ++i) {
-    document_begin[i] = static_cast<int32_t>(i / length * length);
-  }
   TokenLayout layout;
   layout.segments = {{0, 0, kTokens}};
-  layout.document_begin = Tensor::FromHost<int32_t>(*device, {kTokens}, document_begin);
-  const KeyRanges ranges = CausalKeyRanges(layout);
+  for (int64_t i = 0; i < kTokens; i += length) layout.documents.push_back({0, i, length});
+  const KeyRanges ranges = CausalKeyRanges(*device, layout);
   const Tensor out = Tensor::Empty(*device, q.shape(), dtype);
   const Tensor lse = Tensor::Empty(*device, {kTokens, kHeads}, AccumulationType(dtype));
   const Tensor dq = Tensor::Empty(*device, q.shape(), dtype);

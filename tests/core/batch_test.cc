@@ -13,7 +13,7 @@ TEST(BatchTest, TokensStandWhereTheirSegmentsSay) {
   host.segments = {{7, 3, 2}, {9, 0, 0}, {int64_t{1} << 40, 5, 1}};
   host.tokens = {10, 11, 12};
   host.labels = {11, kIgnoredLabel, 13};
-  host.document_begin = {3, 4, 5};
+  host.documents = {{7, 0, 4}, {7, 4, 9}, {int64_t{1} << 40, 0, 6}};
   host.label_bytes = {12, 0, 5};
   const Batch batch = ToDevice(host, *cpu);
   EXPECT_EQ(batch.inputs.dtype(), DType::kI32);
@@ -23,7 +23,7 @@ TEST(BatchTest, TokensStandWhereTheirSegmentsSay) {
   EXPECT_EQ(batch.num_bytes, 17);
   EXPECT_EQ(batch.layout.sample.ToVector(), (std::vector<double>{7, 7, 0x1p40}));
   EXPECT_EQ(batch.layout.position.ToVector(), (std::vector<double>{3, 4, 5}));
-  EXPECT_EQ(batch.layout.document_begin.ToVector(), (std::vector<double>{3, 4, 5}));
+  EXPECT_EQ(batch.layout.documents.size(), 3u);
   EXPECT_EQ(batch.layout.segments.size(), 3u);
   ASSERT_EQ(batch.layout.axis_segments.size(), 1u);
   EXPECT_EQ(batch.layout.axis_segments[0].size(), 3u);
@@ -36,7 +36,6 @@ TEST(BatchTest, FeaturesKeepTheirShape) {
   host.features = {1, 2, 3, 4, 5, 6};
   host.feature_shape = {3, 1};
   host.labels = {4, 5};
-  host.document_begin = {0, 0};
   const Batch batch = ToDevice(host, *cpu);
   EXPECT_EQ(batch.inputs.shape(), Shape({2, 3, 1}));
   EXPECT_EQ(batch.inputs.dtype(), DType::kF32);

@@ -117,7 +117,7 @@ TEST_F(IdxImagesTest, FillsFeaturesAndLabels) {
   EXPECT_THAT(batch.features, ElementsAre(FloatEq('c' / 255.f), FloatEq('d' / 255.f), 0, 1));
   EXPECT_EQ(batch.feature_shape, Shape({1, 2}));
   EXPECT_THAT(batch.labels, ElementsAre(9, 1));
-  EXPECT_THAT(batch.document_begin, ElementsAre(0, 0));
+  EXPECT_THAT(batch.documents, IsEmpty());
   EXPECT_EQ(batch.segments[0].sample, 70);
   EXPECT_EQ(batch.segments[1].length, 1);
   EXPECT_THAT(batch.label_bytes, IsEmpty());

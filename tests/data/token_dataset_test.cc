@@ -82,21 +82,17 @@ void ExpectIsDefinition(const std::vector<Documents>& parts, int64_t sequence_le
       const bool begins = i == begin || document_of[i] != document_of[i - 1];
       expected.tokens.push_back(tokens[i]);
       expected.labels.push_back(counts ? tokens[i + 1] : kIgnoredLabel);
-      expected.document_begin.push_back(begins ? i - begin : expected.document_begin.back());
+      if (begins) expected.documents.push_back({1000 + w, i - begin, 0});
+      ++expected.documents.back().length;
       expected.label_bytes.push_back(counts);
     }
   }
   const HostBatch batch = Get(*dataset, split, refs);
   EXPECT_EQ(batch.tokens, expected.tokens);
   EXPECT_EQ(batch.labels, expected.labels);
-  EXPECT_EQ(batch.document_begin, expected.document_begin);
   EXPECT_EQ(batch.label_bytes, expected.label_bytes);
-  ASSERT_EQ(batch.segments.size(), expected.segments.size());
-  for (size_t i = 0; i < batch.segments.size(); ++i) {
-    EXPECT_EQ(batch.segments[i].sample, expected.segments[i].sample);
-    EXPECT_EQ(batch.segments[i].begin, 0);
-    EXPECT_EQ(batch.segments[i].length, expected.segments[i].length);
-  }
+  EXPECT_EQ(batch.segments, expected.segments);
+  EXPECT_EQ(batch.documents, expected.documents);
 }
 
 // Documents of 1 to max_length bytes; many are a single byte.
@@ -137,7 +133,7 @@ TEST(TokenDatasetTest, OneDocument) {
   const HostBatch batch = Get(*dataset, Split::kTrain, {{0, 1}});
   EXPECT_THAT(batch.tokens, ElementsAre('d', 'e', 'f'));
   EXPECT_THAT(batch.labels, ElementsAre('e', 'f', 'g'));
-  EXPECT_THAT(batch.document_begin, ElementsAre(0, 0, 0));
+  EXPECT_THAT(batch.documents, ElementsAre(Segment{0, 0, 3}));
   EXPECT_THAT(batch.label_bytes, ElementsAre(1, 1, 1));
 }
 
@@ -146,7 +142,7 @@ TEST(TokenDatasetTest, ADocumentThatEndsWithTheWindowDoesNotPredictTheNext) {
   const HostBatch batch = Get(*dataset, Split::kTrain, {{0, 0}, {1, 1}});
   EXPECT_THAT(batch.tokens, ElementsAre('a', 'b', 'c', 'd', 'e', 'f'));
   EXPECT_THAT(batch.labels, ElementsAre('b', 'c', -1, 'e', 'f', -1));
-  EXPECT_THAT(batch.document_begin, ElementsAre(0, 0, 0, 0, 0, 0));
+  EXPECT_THAT(batch.documents, ElementsAre(Segment{0, 0, 3}, Segment{1, 0, 3}));
   EXPECT_THAT(batch.label_bytes, ElementsAre(1, 1, 0, 1, 1, 0));
 }
 
@@ -154,7 +150,7 @@ TEST(TokenDatasetTest, SingleTokenDocumentsPredictNothing) {
   const auto dataset = Make({{"a", "b"}, {"c", "d"}}, 2);
   const HostBatch batch = Get(*dataset, Split::kTrain, {{0, 0}});
   EXPECT_THAT(batch.labels, ElementsAre(-1, -1));
-  EXPECT_THAT(batch.document_begin, ElementsAre(0, 1));
+  EXPECT_THAT(batch.documents, ElementsAre(Segment{0, 0, 1}, Segment{0, 1, 1}));
   EXPECT_THAT(batch.label_bytes, ElementsAre(0, 0));
 }
 

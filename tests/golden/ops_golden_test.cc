@@ -27,13 +27,13 @@ std::ostream& operator<<(std::ostream& out, const OpCase& op) { return out << op
 TokenLayout PackedLayout(Device& device) {
   TokenLayout layout;
   layout.segments = {{0, 0, 5}, {1, 0, 10}, {2, 0, 3}};
+  layout.documents = {{0, 0, 5}, {1, 0, 1}, {1, 1, 9}, {2, 0, 3}};
   const auto integers = [&](std::vector<double> values) {
     return Tensor::FromVector(device, {18}, values, DType::kI32);
   };
   layout.sample =
       Tensor::FromVector(device, {18}, {0, 0, 0, 0, 0, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 2, 2, 2}, DType::kI64);
   layout.position = integers({0, 1, 2, 3, 4, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 0, 1, 2});
-  layout.document_begin = integers({0, 0, 0, 0, 0, 0, 1, 1, 1, 1, 1, 1, 1, 1, 1, 0, 0, 0});
   return layout;
 }
 
@@ -41,7 +41,7 @@ std::vector<OpCase> Cases() {
   using Inputs = std::vector<Tensor>;
   const auto attention = [](int64_t window) {
     return [window](const Inputs& x) {
-      const KeyRanges ranges = CausalKeyRanges(PackedLayout(x[0].device()), window);
+      const KeyRanges ranges = CausalKeyRanges(x[0].device(), PackedLayout(x[0].device()), window);
       return Attention(x[0], x[1], x[2], ranges, 1 / std::sqrt(8.0));
     };
   };

@@ -38,8 +38,8 @@ Batch ReadBatch(const Golden& golden) {
   batch.labels = golden.Read("batch.labels");
   batch.layout.segments = {{0, 0, 13}, {1, 0, 8}};
   batch.layout.axis_segments = {batch.layout.segments};
+  batch.layout.documents = {{0, 0, 5}, {0, 5, 1}, {0, 6, 7}, {1, 0, 3}, {1, 3, 5}};
   batch.layout.position = golden.Read("batch.position");
-  batch.layout.document_begin = golden.Read("batch.document_begin");
   for (const double label : batch.labels.ToVector()) batch.num_targets += label >= 0;
   return batch;
 }

@@ -21,8 +21,6 @@ n = sum(map(sum, DOCUMENTS))
 position = torch.cat([torch.arange(sum(sample)) for sample in DOCUMENTS])
 lengths = torch.tensor([length for sample in DOCUMENTS for length in sample])
 document = torch.repeat_interleave(torch.arange(len(lengths)), lengths)
-begin = torch.cat([torch.tensor(sample).cumsum(0) - torch.tensor(sample) for sample in DOCUMENTS])
-begin = torch.repeat_interleave(begin, lengths)  # Positions inside the sample.
 causal = (document[:, None] == document[None, :]) & torch.ones(n, n).tril().bool()
 tokens, labels = integers(VOCAB, n), integers(VOCAB, n)
 labels[lengths.cumsum(0) - 1] = -1  # The last token of a document predicts nothing.
@@ -82,8 +80,7 @@ def loss_of(logits):
 
 
 count = int((labels >= 0).sum())
-tensors = {"batch.tokens": tokens, "batch.labels": labels, "batch.position": position,
-           "batch.document_begin": begin}
+tensors = {"batch.tokens": tokens, "batch.labels": labels, "batch.position": position}
 tensors.update({"weight." + path: value for path, value in weights.items()})
 for variant, tied, qk_norm in (("untied", False, False), ("tied_qk_norm", True, True)):
     for dtype, label in ((torch.float64, "f64"), (torch.float32, "f32")):

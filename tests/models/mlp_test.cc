@@ -16,7 +16,6 @@ HostBatch Images() {
   host.feature_shape = {2, 3};
   for (int i = 0; i < 18; ++i) host.features.push_back(0.1f * static_cast<float>(i * i % 7) - 0.2f);
   host.labels = {3, 0, 2};
-  host.document_begin = {0, 0, 0};
   host.segments = {{10, 0, 1}, {11, 0, 1}, {12, 0, 1}};
   return host;
 }

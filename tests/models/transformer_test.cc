@@ -100,8 +100,7 @@ TEST(TransformerTest, PackedDocumentsDoNotSeeEachOther) {
     HostBatch one;
     one.tokens.assign(packed.tokens.begin() + begin, packed.tokens.begin() + begin + length);
     one.labels.assign(packed.labels.begin() + begin, packed.labels.begin() + begin + length);
-    one.document_begin.assign(length, static_cast<int32_t>(begin));
-    one.segments = {{0, begin, length}};
+    one.segments = one.documents = {{0, begin, length}};
     apart += LossOf(*model, one, *device);
     begin += length;
   }

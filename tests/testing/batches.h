@@ -18,7 +18,6 @@ inline HostBatch PackedDocuments(const std::vector<std::vector<int64_t>>& sample
     const RngKey key = MakeRngKey(seed, "packed documents", sample);
     Segment segment{sample, 0, 0};
     for (const int64_t length : samples[s]) {
-      const int32_t document_begin = static_cast<int32_t>(segment.length);
       for (int64_t i = 0; i < length; ++i) {
         const auto token = [&](int64_t at) {
           return static_cast<int32_t>(Philox(key, segment.length + at)[0] % vocab_size);
@@ -26,8 +25,8 @@ inline HostBatch PackedDocuments(const std::vector<std::vector<int64_t>>& sample
         batch.tokens.push_back(token(i));
         batch.labels.push_back(i + 1 < length ? token(i + 1) : kIgnoredLabel);
         batch.label_bytes.push_back(i + 1 < length);
-        batch.document_begin.push_back(document_begin);
       }
+      batch.documents.push_back({sample, segment.length, length});
       segment.length += length;
     }
     batch.segments.push_back(segment);

@@ -279,44 +279,50 @@ TEST(AttentionTest, KeysMayComeInParts) {
   }
 }
 
-TokenLayout LayoutOf(Device& device, const std::vector<Segment>& segments,
-                     const std::vector<int32_t>& document_begin) {
-  TokenLayout layout;
-  layout.segments = segments;
-  layout.document_begin = Tensor::FromHost<int32_t>(
-      device, {static_cast<int64_t>(document_begin.size())}, document_begin);
-  return layout;
-}
-
 TEST(CausalKeyRangesTest, DocumentsAndWindows) {
   const auto device = MakeCpuDevice();
-  const TokenLayout layout = LayoutOf(*device, {{3, 0, 5}, {9, 4, 1}}, {0, 0, 0, 3, 3, 4});
-  const KeyRanges all = CausalKeyRanges(layout);
+  TokenLayout layout;
+  layout.segments = {{3, 0, 5}, {9, 4, 1}};
+  layout.documents = {{3, 0, 3}, {3, 3, 4}, {9, 0, 8}};
+  const KeyRanges all = CausalKeyRanges(*device, layout);
   EXPECT_EQ(all.begin.ToVector(), (std::vector<double>{0, 0, 0, 3, 3, 5}));
   EXPECT_EQ(all.end.ToVector(), (std::vector<double>{1, 2, 3, 4, 5, 6}));
-  EXPECT_EQ(CausalKeyRanges(layout, 2).begin.ToVector(), (std::vector<double>{0, 0, 1, 3, 3, 5}));
-  EXPECT_EQ(CausalKeyRanges(layout, 1).begin.ToVector(), (std::vector<double>{0, 1, 2, 3, 4, 5}));
+  EXPECT_FALSE(all.none);
+  EXPECT_EQ(CausalKeyRanges(*device, layout, 2).begin.ToVector(),
+            (std::vector<double>{0, 0, 1, 3, 3, 5}));
+  EXPECT_EQ(CausalKeyRanges(*device, layout, 1).begin.ToVector(),
+            (std::vector<double>{0, 1, 2, 3, 4, 5}));
 }
 
 // Against the definition: a key is in the range exactly when it may be seen.
 TEST(CausalKeyRangesTest, KeysOfAnotherCut) {
   const auto device = MakeCpuDevice();
-  // Sample 3 has documents [0, 4) and [4, 11), sample 9 one from 2 on.
-  const TokenLayout layout =
-      LayoutOf(*device, {{3, 1, 2}, {3, 7, 3}, {9, 5, 2}, {4, 0, 1}}, {0, 0, 4, 4, 4, 2, 2, 0});
+  TokenLayout layout;
+  layout.segments = {{3, 1, 2}, {3, 7, 3}, {9, 5, 2}, {4, 0, 1}};
+  layout.documents = {{3, 0, 4}, {4, 0, 1}, {3, 4, 7}, {9, 0, 2}, {9, 2, 7}};
   const std::vector<Segment> keys = {{9, 2, 2}, {9, 4, 0}, {9, 6, 3},
                                      {3, 0, 1}, {3, 3, 6}, {7, 0, 2}};
+  const auto document_of = [&](const Segment& segment, int64_t position) {
+    for (const Segment& document : layout.documents) {
+      if (document.sample == segment.sample && document.begin <= position &&
+          position < document.begin + document.length) {
+        return &document;
+      }
+    }
+    return static_cast<const Segment*>(nullptr);
+  };
   for (const int64_t window : {0, 1, 2, 3, 4, 100}) {
-    const KeyRanges ranges = CausalKeyRanges(layout, keys, window);
+    const KeyRanges ranges = CausalKeyRanges(*device, layout, keys, window);
+    EXPECT_FALSE(ranges.none);
     const std::vector<double> begin = ranges.begin.ToVector(), end = ranges.end.ToVector();
     size_t i = 0;
-    const std::vector<double> document_begin = layout.document_begin.ToVector();
     for (const Segment& mine : layout.segments) {
       for (int64_t p = mine.begin; p < mine.begin + mine.length; ++p, ++i) {
         int64_t key = 0;
         for (const Segment& theirs : keys) {
           for (int64_t at = theirs.begin; at < theirs.begin + theirs.length; ++at, ++key) {
-            const bool sees = mine.sample == theirs.sample && at <= p && at >= document_begin[i] &&
+            const bool sees = mine.sample == theirs.sample && at <= p &&
+                              document_of(mine, p) == document_of(theirs, at) &&
                               (window == 0 || at > p - window);
             EXPECT_EQ(begin[i] <= key && key < end[i], sees)
                 << "window " << window << " query " << i << " key " << key;
@@ -325,13 +331,20 @@ TEST(CausalKeyRangesTest, KeysOfAnotherCut) {
       }
     }
   }
+  EXPECT_TRUE(CausalKeyRanges(*device, layout, {{3, 10, 5}, {9, 7, 2}}, 0).none);
+  EXPECT_TRUE(CausalKeyRanges(*device, layout, {}, 0).none);
 }
 
-TEST(CausalKeyRangesDeathTest, KeysOfASampleLieTogetherInOrder) {
+TEST(CausalKeyRangesDeathTest, WhatWouldBeWrong) {
   const auto device = MakeCpuDevice();
-  const TokenLayout layout = LayoutOf(*device, {{3, 0, 1}}, {0});
-  EXPECT_DEATH(CausalKeyRanges(layout, {{3, 0, 1}, {4, 0, 1}, {3, 1, 1}}, 0), "not neighbours");
-  EXPECT_DEATH(CausalKeyRanges(layout, {{3, 1, 1}, {3, 0, 1}}, 0), "not neighbours");
+  TokenLayout layout;
+  layout.segments = {{3, 0, 2}};
+  layout.documents = {{3, 0, 2}};
+  EXPECT_DEATH(CausalKeyRanges(*device, layout, {{3, 0, 1}, {4, 0, 1}, {3, 1, 1}}, 0),
+               "not neighbours");
+  EXPECT_DEATH(CausalKeyRanges(*device, layout, {{3, 1, 1}, {3, 0, 1}}, 0), "not neighbours");
+  layout.documents = {{3, 0, 1}, {4, 1, 1}};
+  EXPECT_DEATH(CausalKeyRanges(*device, layout), "tokens of sample 3 from 0 in documents");
 }
 
 }  // namespace

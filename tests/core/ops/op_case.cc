@@ -91,18 +91,17 @@ TokenLayout RaggedLayout(Device& device, int64_t n) {
   TokenLayout layout;
   const int64_t first = n / 3;
   layout.segments = {{3, 5, first}, {5, 0, n - first}};
+  layout.documents = layout.segments;
   std::vector<int64_t> sample;
-  std::vector<int32_t> position, document_begin;
+  std::vector<int32_t> position;
   for (const Segment& segment : layout.segments) {
     for (int64_t i = 0; i < segment.length; ++i) {
-      document_begin.push_back(static_cast<int32_t>(segment.begin));
       sample.push_back(segment.sample);
       position.push_back(static_cast<int32_t>(segment.begin + i));
     }
   }
   layout.sample = Tensor::FromHost<int64_t>(device, {n}, sample);
   layout.position = Tensor::FromHost<int32_t>(device, {n}, position);
-  layout.document_begin = Tensor::FromHost<int32_t>(device, {n}, document_begin);
   return layout;
 }
 
