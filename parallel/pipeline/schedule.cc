@@ -7,7 +7,10 @@ namespace {
 
 constexpr char kChunksDoc[] = "stages of each rank";
 constexpr ParamInfo kOneChunk[] = {{"chunks", ParamType::kInt, "1", kChunksDoc, 1, 1}};
+constexpr ParamInfo kTwoChunks[] = {{"chunks", ParamType::kInt, "2", kChunksDoc, 2, 2}};
+constexpr ParamInfo kManyChunks[] = {{"chunks", ParamType::kInt, "2", kChunksDoc, 1}};
 
+constexpr int64_t kMaxStages = 4096;
 constexpr int64_t kMaxStageMicroBatches = int64_t{1} << 22;
 
 }  // namespace
@@ -52,17 +55,22 @@ StatusOr<Plan> MakePlan(absl::string_view schedule, int64_t num_ranks, int64_t n
   ASSIGN_OR_RETURN(const auto* entry,
                    FindEntry("pipeline_schedule", PipelineSchedules(), schedule));
   ASSIGN_OR_RETURN(const Params checked, Params::Create(entry->name, entry->params, params));
-  for (const auto& [what, size] :
-       {std::pair("ranks", num_ranks), std::pair("micro-batches", num_micro_batches)}) {
-    if (size >= 1) continue;
-    return absl::InvalidArgumentError(
-        absl::StrCat(schedule, ": ", what, " = ", size, ", must be at least 1"));
-  }
   const int64_t num_chunks = checked.Int("chunks");
-  if (num_ranks > kMaxStageMicroBatches / num_chunks / num_micro_batches) {
-    return absl::InvalidArgumentError(
-        absl::StrCat(schedule, ": ", num_ranks, " ranks x ", num_chunks, " chunks x ",
-                     num_micro_batches, " micro-batches are more than ", kMaxStageMicroBatches));
+  const auto refused = [&](const auto&... why) {
+    return absl::InvalidArgumentError(absl::StrCat(schedule, ": ", why...));
+  };
+  if (num_ranks < 1) return refused("ranks = ", num_ranks, ", must be at least 1");
+  if (num_micro_batches < 1) {
+    return refused("micro-batches = ", num_micro_batches, ", must be at least 1");
+  }
+  if (num_ranks > kMaxStages / num_chunks) {
+    return refused("ranks = ", num_ranks, " with chunks = ", num_chunks, " are more than ",
+                   kMaxStages, " stages");
+  }
+  const int64_t num_stages = num_ranks * num_chunks;
+  if (num_micro_batches > kMaxStageMicroBatches / num_stages) {
+    return refused("micro-batches = ", num_micro_batches, ", at most ",
+                   kMaxStageMicroBatches / num_stages, " with ", num_stages, " stages");
   }
   return entry->factory(static_cast<int>(num_ranks), static_cast<int>(num_micro_batches), checked);
 }

@@ -72,7 +72,8 @@ using PipelineScheduleFactory = StatusOr<Plan> (*)(int num_ranks, int num_micro_
 absl::Span<const Entry<PipelineScheduleFactory>> PipelineSchedules();
 
 // The plan of a registered schedule. INVALID_ARGUMENT for an unknown name, parameters that it does
-// not take, and sizes below one or too many to be held (2^22 pairs of stage and micro-batch).
+// not take, and sizes below one or beyond all use (4096 stages, 2^22 pairs of stage and
+// micro-batch).
 StatusOr<Plan> MakePlan(absl::string_view schedule, int64_t num_ranks, int64_t num_micro_batches,
                         const ParamMap& params = {});
 

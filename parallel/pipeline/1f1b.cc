@@ -5,7 +5,7 @@
 
 namespace trireme {
 
-StatusOr<Plan> MakeOneForwardOneBackward(int num_ranks, int num_micro_batches, const Params&) {
+StatusOr<Plan> Make1F1B(int num_ranks, int num_micro_batches, const Params&) {
   Plan plan{LoopPlacement(num_ranks, num_micro_batches, 1), {}};
   for (int rank = 0; rank < num_ranks; ++rank) {
     OrderWriter order(plan);
