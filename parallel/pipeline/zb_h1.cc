@@ -1,6 +1,6 @@
 // ZB-H1: Qi et al., "Zero bubble pipeline parallelism" (2023), section 2.1. 1F1B with the weight
 // gradients put off into the idle time at the end: idle (p - 1)(tF + tI - tW) when there are at
-// least p micro-batches; no rank holds more than p of them, as rank 0 of 1F1B.
+// least p micro-batches and tW is the least; no rank holds more than p of them, as rank 0 of 1F1B.
 #include "parallel/pipeline/order_writer.h"
 
 namespace trireme {

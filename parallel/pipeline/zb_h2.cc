@@ -1,7 +1,7 @@
 // ZB-H2: Qi et al., "Zero bubble pipeline parallelism" (2023), section 2.1. As many forwards ahead
-// as fill the time until the first gradient comes back: with tF = tI = tW and at least 2p - 1
-// micro-batches no rank is idle between its first action and its last, the idle time being
-// (p - 1)(tF + tI - 2 tW) beside that. Each rank holds 2p - 1 micro-batches.
+// as fill the time until the first gradient is back: with at least 2p - 1 micro-batches, rank 0
+// idles (p - 1)(tF + tI - 2 tW) between its first action and its last, which is nothing when the
+// three are equal. Each rank holds 2p - 1 micro-batches.
 #include "parallel/pipeline/order_writer.h"
 
 namespace trireme {

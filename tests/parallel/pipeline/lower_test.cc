@@ -3,8 +3,12 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include "absl/strings/str_join.h"
+#include <map>
+#include <tuple>
 
+#include "absl/strings/str_cat.h"
+
+#include "parallel/pipeline/simulate.h"
 #include "parallel/pipeline/verify.h"
 
 namespace trireme {
@@ -38,6 +42,62 @@ TEST(LowerTest, ReceivesStartAnActionAheadOfTheMessage) {
                           "SendGradient 1.0 > 0", "F 1.1", "RecvActivation 1.2 < 0", "B 1.1",
                           "SendGradient 1.1 > 0", "F 1.2", "B 1.2", "SendGradient 1.2 > 0"));
   EXPECT_EQ(Verify(plan), absl::OkStatus());
+}
+
+TEST(LowerTest, NothingIsSentInsideARank) {
+  for (const char* name : {"interleaved", "zb_v"}) {
+    const LoweredPlan alone = Lower(*MakePlan(name, 1, 3));
+    for (const LoweredAction& action : alone.programs[0]) {
+      EXPECT_TRUE(IsCompute(action.kind)) << name << " " << ToString(action);
+    }
+  }
+  // The bottom of the V: stage 1 hands over to stage 2 on the same rank.
+  const LoweredPlan two = Lower(*MakePlan("zb_v", 2, 3));
+  for (const LoweredAction& action : two.programs[1]) {
+    EXPECT_FALSE(action.kind == LoweredKind::SendActivation && action.stage == 1);
+    EXPECT_FALSE(action.kind == LoweredKind::RecvGradient && action.stage == 1);
+  }
+}
+
+// Each receive is just ahead of the last action that begins before its message is sent; the first
+// action where there is none.
+TEST(LowerTest, NoReceiveIsLaterOrEarlierThanPromised) {
+  int num_messages = 0;
+  for (const auto& entry : PipelineSchedules()) {
+    for (const auto& [p, m] :
+         {std::pair(2, 1), std::pair(2, 5), std::pair(3, 4), std::pair(4, 9)}) {
+      const LoweredPlan plan = Lower(*MakePlan(entry.name, p, m));
+      const Simulation simulation = Simulate(plan);
+      std::map<std::tuple<LoweredKind, int, int>, double> sent;  // By the receive.
+      for (int rank = 0; rank < p; ++rank) {
+        size_t computed = 0;
+        for (const LoweredAction& action : plan.programs[rank]) {
+          computed += IsCompute(action.kind);
+          if (!IsSend(action.kind)) continue;
+          const LoweredAction recv = RecvOf(plan, action);
+          sent[{recv.kind, recv.stage, recv.micro_batch}] =
+              simulation.ranks[rank].actions[computed - 1].end;
+        }
+      }
+      for (int rank = 0; rank < p; ++rank) {
+        const std::vector<TimedAction>& actions = simulation.ranks[rank].actions;
+        size_t computed = 0;
+        for (const LoweredAction& action : plan.programs[rank]) {
+          computed += IsCompute(action.kind);
+          if (!IsRecv(action.kind)) continue;
+          ++num_messages;
+          const double time = sent.at({action.kind, action.stage, action.micro_batch});
+          SCOPED_TRACE(absl::StrCat(entry.name, " rank ", rank, " ", ToString(action)));
+          ASSERT_LT(computed + 1, actions.size());
+          if (computed > 0) {
+            EXPECT_LT(actions[computed].begin, time);
+          }
+          EXPECT_GE(actions[computed + 1].begin, time);
+        }
+      }
+    }
+  }
+  EXPECT_GT(num_messages, 1000);
 }
 
 }  // namespace

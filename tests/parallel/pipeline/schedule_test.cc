@@ -223,6 +223,12 @@ TEST(PipelineScheduleTest, TheLargestPlansAreMadeAndRun) {
   }
 }
 
+TEST(PipelineScheduleTest, OneChunkIsTheScheduleWithoutChunks) {
+  for (const auto& [p, m] : {std::pair(1, 3), std::pair(4, 2), std::pair(4, 9)}) {
+    EXPECT_EQ(Make("interleaved", p, m, 1)->orders, MakePlan("1f1b", p, m)->orders);
+  }
+}
+
 TEST(PipelineScheduleTest, Placements) {
   EXPECT_EQ(LoopPlacement(3, 1, 2).rank_of_stage, (std::vector<int>{0, 1, 2, 0, 1, 2}));
   EXPECT_EQ(VPlacement(3, 1).rank_of_stage, (std::vector<int>{0, 1, 2, 2, 1, 0}));
