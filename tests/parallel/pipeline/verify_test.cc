@@ -271,30 +271,31 @@ void CheckVerdict(const LoweredPlan& plan, Verdicts* verdicts) {
 // A number below n, of a fixed stream.
 class Draws {
  public:
-  int Below(int n) { return Philox(MakeRngKey(1, "swaps"), next_++)[0] % n; }
+  int Below(int n) { return Philox(MakeRngKey(1, "moves"), next_++)[0] % n; }
 
  private:
   uint64_t next_ = 0;
 };
 
+// Moves an action of a rank by at most `reach` places.
 template <typename T>
-void SwapNeighbours(std::vector<std::vector<T>>* orders, Draws* draws) {
+void MoveOne(std::vector<std::vector<T>>* orders, int reach, Draws* draws) {
   std::vector<T>& order = (*orders)[draws->Below(static_cast<int>(orders->size()))];
-  if (order.size() < 2) return;
-  const int at = draws->Below(static_cast<int>(order.size()) - 1);
-  std::swap(order[at], order[at + 1]);
+  const int size = static_cast<int>(order.size());
+  const int from = draws->Below(size), to = std::min(size - 1, from + 1 + draws->Below(reach));
+  std::rotate(order.begin() + from, order.begin() + from + 1, order.begin() + to + 1);
 }
 
-TEST(VerifyTest, RandomSwapsAreJudgedAsTheGraphDoes) {
+TEST(VerifyTest, RandomMovesAreJudgedAsTheGraphDoes) {
   Draws draws;
   for (const auto& entry : PipelineSchedules()) {
     Verdicts of_plans, of_programs;
     for (int round = 0; round < 150; ++round) {
       Plan plan = MadePlan(entry.name, 1 + draws.Below(4), 1 + draws.Below(6));
       LoweredPlan lowered = Lower(plan);
-      for (int n = 1 + draws.Below(8); n > 0; --n) SwapNeighbours(&plan.orders, &draws);
+      for (int n = 1 + draws.Below(8); n > 0; --n) MoveOne(&plan.orders, 1, &draws);
       CheckVerdict(Lower(plan), &of_plans);
-      for (int n = 1 + draws.Below(4); n > 0; --n) SwapNeighbours(&lowered.programs, &draws);
+      for (int n = 1 + draws.Below(4); n > 0; --n) MoveOne(&lowered.programs, 4, &draws);
       CheckVerdict(lowered, &of_programs);
       if (HasFailure()) FAIL() << entry.name << " round " << round;
     }
