@@ -11,6 +11,7 @@
 #include "models/models.h"
 #include "optim/lr_schedules.h"
 #include "optim/optimizer.h"
+#include "parallel/sequence/kv_exchange.h"
 
 namespace trireme {
 
@@ -18,6 +19,7 @@ std::vector<Listing> Catalogue() {
   std::vector<Listing> listings;
   AppendOpListings(&listings);
   AppendListings("attention", Attentions(), &listings);
+  AppendListings("kv_exchange", KvExchanges(), &listings);
   AppendListings("optimizer", Optimizers(), &listings);
   AppendListings("lr_schedule", LrSchedules(), &listings);
   AppendListings("dataset", Datasets(), &listings);
