@@ -11,6 +11,7 @@
 #include "models/models.h"
 #include "optim/lr_schedules.h"
 #include "optim/optimizer.h"
+#include "parallel/pipeline/schedule.h"
 #include "parallel/sequence/kv_exchange.h"
 
 namespace trireme {
@@ -22,6 +23,7 @@ std::vector<Listing> Catalogue() {
   AppendListings("kv_exchange", KvExchanges(), &listings);
   AppendListings("optimizer", Optimizers(), &listings);
   AppendListings("lr_schedule", LrSchedules(), &listings);
+  AppendListings("pipeline_schedule", PipelineSchedules(), &listings);
   AppendListings("dataset", Datasets(), &listings);
   AppendListings("model", Models(), &listings);
   return listings;

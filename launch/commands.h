@@ -14,5 +14,6 @@ Command TrainCommand();
 Command EvalCommand();
 Command TokenizeCommand();
 Command ListCommand();
+Command ScheduleCommand();
 
 }  // namespace trireme

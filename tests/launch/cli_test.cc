@@ -144,7 +144,7 @@ TEST(CliTest, UsageAndVersion) {
 }
 
 TEST(CliTest, EveryCommandHasHelpWithAnExample) {
-  for (const char* command : {"train", "eval", "tokenize", "list"}) {
+  for (const char* command : {"train", "eval", "tokenize", "list", "schedule"}) {
     const Result help = Invoke({command, "--help"});
     EXPECT_EQ(help.code, kExitDone);
     EXPECT_THAT(help.out, AllOf(HasSubstr("usage: trireme"), HasSubstr("example:\n"))) << command;
@@ -222,6 +222,45 @@ TEST(ListTest, TheOperationsAreThoseOfTheHeader) {
   }
   EXPECT_EQ(listed, declared);
   EXPECT_GT(declared.size(), 40u);
+}
+
+TEST(ScheduleCliTest, ShowPrintsGridAndSummary) {
+  const std::string svg = TestPath("zb_v.svg");
+  const Result show = Invoke(
+      {"schedule", "show", "zb_v", "--stages", "4", "--microbatches", "8", "--svg", svg});
+  EXPECT_EQ(show.code, kExitDone) << show.err;
+  EXPECT_THAT(show.out,
+              AllOf(HasSubstr("zb_v: ranks 4, micro-batches 8, chunks a rank 2\n"),
+                    HasSubstr("\nrank 0  F0.0 F1.0 F2.0 F3.0 F4.0 F5.0 F6.0 F0.1 I0.1 W0.1 F1.1"),
+                    HasSubstr("\nmakespan 25.5: work 24, idle 1.5 (5.9 %)\n"),
+                    ContainsRegex("\n +3 +1[.]5 +0 +4\n")));
+  EXPECT_THAT(*ReadFile(svg), HasSubstr("zb_v: ranks 4"));
+  const Result chunks =
+      Invoke({"schedule", "show", "interleaved", "--stages=4", "--microbatches=8", "--chunks=4"});
+  EXPECT_THAT(chunks.out, HasSubstr("\nmakespan 26.25: work 24,"));
+}
+
+TEST(ScheduleCliTest, RefusalsAreOneLine) {
+  const auto show = [](std::vector<std::string> args) {
+    args.insert(args.begin(), {"schedule", "show"});
+    const Result result = Invoke(args);
+    EXPECT_EQ(result.out, "");
+    EXPECT_EQ(std::count(result.err.begin(), result.err.end(), '\n'), 1) << result.err;
+    return std::pair(result.code, result.err);
+  };
+  EXPECT_EQ(show({"1f1b", "--stages", "4", "--microbatches", "8", "--chunks", "2"}),
+            std::pair(+kExitError,
+                      std::string("trireme: INVALID_ARGUMENT: 1f1b: chunks = 2 is outside [1, 1]\n")));
+  EXPECT_EQ(show({"1f1c", "--stages", "4", "--microbatches", "8"}).first, kExitError);
+  EXPECT_EQ(show({"1f1b", "--stages", "9999999999", "--microbatches", "8"}).first, kExitError);
+  EXPECT_EQ(show({"1f1b", "--stages", "4"}).first, kExitUsage);
+  EXPECT_EQ(show({"1f1b", "--stages", "4", "--microbatches", "0"}).first, kExitUsage);
+  EXPECT_EQ(show({"1f1b", "--stages", "x", "--microbatches", "8"}).first, kExitUsage);
+  EXPECT_EQ(show({"1f1b", "2", "--stages", "4", "--microbatches", "8"}).first, kExitUsage);
+  EXPECT_EQ(Invoke({"schedule", "draw", "1f1b"}).code, kExitUsage);
+  // The picture is all or nothing: no grid is printed when it cannot be written.
+  EXPECT_EQ(show({"1f1b", "--stages", "2", "--microbatches", "2", "--svg", "/dev/null/x"}).first,
+            kExitError);
 }
 
 TEST(TrainCliTest, ConfigErrorsAreOneLineAndStartNothing) {
