@@ -11,6 +11,9 @@
 namespace trireme {
 namespace {
 
+static_assert(static_cast<int>(LoweredKind::F) == static_cast<int>(ActionKind::F) &&
+              static_cast<int>(LoweredKind::B) == static_cast<int>(ActionKind::B));
+
 // When each action begins and ends: every rank runs its order as early as the needs of its actions
 // allow; F, I and W take one unit each, messages none. kNever for those that never begin.
 struct Timeline {
@@ -111,6 +114,7 @@ std::string ToString(const LoweredAction& action) {
 
 LoweredPlan Lower(const Plan& plan) {
   CHECK_EQ(plan.orders.size(), static_cast<size_t>(plan.num_ranks));
+  for (const int rank : plan.rank_of_stage) CHECK(rank >= 0 && rank < plan.num_ranks) << rank;
   for (int rank = 0; rank < plan.num_ranks; ++rank) {
     for (const Action& action : plan.orders[rank]) {
       CHECK(action.stage >= 0 && action.stage < plan.num_stages() && action.micro_batch >= 0 &&

@@ -60,6 +60,7 @@ inline bool IsSend(LoweredKind kind) {
 inline bool IsRecv(LoweredKind kind) {
   return kind == LoweredKind::RecvActivation || kind == LoweredKind::RecvGradient;
 }
+inline bool IsMessage(LoweredKind kind) { return IsSend(kind) || IsRecv(kind); }
 // REQUIRES: IsCompute(action.kind).
 Action ComputeOf(const LoweredAction& action);
 // The send that follows an action; none when no other rank waits for what it makes.
@@ -74,7 +75,8 @@ struct LoweredPlan : PipelineShape {
   std::vector<std::vector<LoweredAction>> programs;  // By rank.
 };
 
-// CHECKs that each action names a stage of its rank and a micro-batch of the plan. Never fails
+// CHECKs that stages are on ranks of the plan, and that each action names a stage of its rank and a
+// micro-batch of the plan. Never fails
 // otherwise: a plan that cannot run is lowered too, and Verify says why it cannot.
 LoweredPlan Lower(const Plan& plan);
 

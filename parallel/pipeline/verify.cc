@@ -63,61 +63,58 @@ class ProgramCheck {
 
   Status Check(int stage, int micro_batch) {
     using K = LoweredKind;
-    const auto at = [&](K kind) { return PlaceOf({kind, stage, micro_batch}); };
-    const bool split = at(K::I) != kAbsent || at(K::W) != kAbsent;
-    if (split && at(K::B) != kAbsent) {
+    const auto has = [&](K kind) { return PlaceOf({kind, stage, micro_batch}) != kAbsent; };
+    const auto ahead = [&](K first, K second) {
+      return CheckAhead({first, stage, micro_batch}, {second, stage, micro_batch});
+    };
+    const bool split = has(K::I) || has(K::W);
+    if (split && has(K::B)) {
       return Wrong("rank ", plan_.rank_of_stage[stage], " runs ",
                    ToString(LoweredAction{K::B, stage, micro_batch}), " and I or W as well");
     }
     const K backward = split ? K::I : K::B;
-    std::vector<std::pair<K, K>> ordered = {{K::F, backward}};  // The first ahead of the second.
-    if (split) ordered.push_back({K::I, K::W});
-    const bool after = HasNeighbour(stage, 1), before = HasNeighbour(stage, -1);
-    if (after)
-      ordered.insert(ordered.end(), {{K::F, K::SendActivation}, {K::RecvGradient, backward}});
-    if (before)
-      ordered.insert(ordered.end(), {{K::RecvActivation, K::F}, {backward, K::SendGradient}});
-    for (const auto& [first, second] : ordered) {
-      for (const K kind : {first, second}) {
-        if (at(kind) == kAbsent) return Missing({kind, stage, micro_batch});
-      }
-      if (at(first) > at(second)) {
-        return Wrong("rank ", plan_.rank_of_stage[stage], " has ",
-                     ToString(LoweredAction{second, stage, micro_batch}), " ahead of ",
-                     ToString(LoweredAction{first, stage, micro_batch}));
-      }
+    RETURN_IF_ERROR(ahead(K::F, backward));
+    if (split) RETURN_IF_ERROR(ahead(K::I, K::W));
+    const int next = PeerOf(stage, stage + 1), previous = PeerOf(stage, stage - 1);
+    if (next != kAbsent) {
+      RETURN_IF_ERROR(ahead(K::F, K::SendActivation));
+      RETURN_IF_ERROR(ahead(K::RecvGradient, backward));
     }
-    RETURN_IF_ERROR(
-        CheckMessages(stage, micro_batch, 1, after, {K::SendActivation, K::RecvGradient}));
-    return CheckMessages(stage, micro_batch, -1, before, {K::SendGradient, K::RecvActivation});
-  }
-
-  // Whether the stage `step` further is on another rank.
-  bool HasNeighbour(int stage, int step) const {
-    const int next = stage + step;
-    return next >= 0 && next < plan_.num_stages() &&
-           plan_.rank_of_stage[next] != plan_.rank_of_stage[stage];
-  }
-
-  Status CheckMessages(int stage, int micro_batch, int step, bool expected,
-                       const std::array<LoweredKind, 2>& kinds) {
-    const int rank = plan_.rank_of_stage[stage];
-    for (const LoweredKind kind : kinds) {
-      const int place = PlaceOf({kind, stage, micro_batch});
-      if (place == kAbsent) continue;
-      const LoweredAction& action = plan_.programs[rank][place];
-      if (!expected) return Wrong("rank ", rank, " has no other rank for ", ToString(action));
-      const int peer = plan_.rank_of_stage[stage + step];
-      if (action.peer != peer) {
-        return Wrong(ToString(action), " of rank ", rank, " names rank ", action.peer, ", not ",
-                     peer);
-      }
+    if (previous != kAbsent) {
+      RETURN_IF_ERROR(ahead(K::RecvActivation, K::F));
+      RETURN_IF_ERROR(ahead(backward, K::SendGradient));
+    }
+    for (const auto& [kind, peer] :
+         {std::pair(K::SendActivation, next), std::pair(K::RecvGradient, next),
+          std::pair(K::RecvActivation, previous), std::pair(K::SendGradient, previous)}) {
+      if (has(kind)) RETURN_IF_ERROR(CheckPeer({kind, stage, micro_batch}, peer));
     }
     return absl::OkStatus();
   }
 
-  Status Missing(const LoweredAction& action) {
-    return Wrong("rank ", plan_.rank_of_stage[action.stage], " lacks ", ToString(action));
+  // The rank of a stage that is next to `stage`; kAbsent: it is the same rank, or there is none.
+  int PeerOf(int stage, int neighbour) const {
+    if (neighbour < 0 || neighbour == plan_.num_stages()) return kAbsent;
+    const int peer = plan_.rank_of_stage[neighbour];
+    return peer == plan_.rank_of_stage[stage] ? kAbsent : peer;
+  }
+
+  // Both are there, in this order.
+  Status CheckAhead(const LoweredAction& first, const LoweredAction& second) {
+    const int rank = plan_.rank_of_stage[first.stage];
+    for (const LoweredAction& action : {first, second}) {
+      if (PlaceOf(action) == kAbsent) return Wrong("rank ", rank, " lacks ", ToString(action));
+    }
+    if (PlaceOf(first) < PlaceOf(second)) return absl::OkStatus();
+    return Wrong("rank ", rank, " has ", ToString(second), " ahead of ", ToString(first));
+  }
+
+  Status CheckPeer(const LoweredAction& message, int peer) {
+    const int rank = plan_.rank_of_stage[message.stage];
+    const int named = plan_.programs[rank][PlaceOf(message)].peer;
+    if (peer == kAbsent) return Wrong("rank ", rank, " has no other rank for ", ToString(message));
+    if (named == peer) return absl::OkStatus();
+    return Wrong(ToString(message), " of rank ", rank, " names rank ", named, ", not ", peer);
   }
 
   const LoweredPlan& plan_;
@@ -164,7 +161,7 @@ class Rendezvous {
       for (; next_[rank] < plan_.programs[rank].size(); ++next_[rank]) {
         const LoweredAction& action = plan_.programs[rank][next_[rank]];
         if (!Step(action)) break;
-        if (!IsCompute(action.kind)) awake.push_back(action.peer);
+        if (IsMessage(action.kind)) awake.push_back(action.peer);
       }
     }
     for (int rank = 0; rank < plan_.num_ranks; ++rank) {
@@ -193,10 +190,8 @@ class Rendezvous {
   }
 
   std::vector<bool>::reference Receiving(const LoweredAction& recv) {
-    return receiving_[(static_cast<size_t>(recv.stage) * plan_.num_micro_batches +
-                       recv.micro_batch) *
-                          2 +
-                      (recv.kind == LoweredKind::RecvGradient)];
+    const size_t at = static_cast<size_t>(recv.stage) * plan_.num_micro_batches + recv.micro_batch;
+    return receiving_[2 * at + (recv.kind == LoweredKind::RecvGradient)];
   }
 
   // Whom the action waits for: the rank whose program has what it lacks, further on.
@@ -236,6 +231,9 @@ class Rendezvous {
 
 Status Verify(const LoweredPlan& plan) {
   CHECK_EQ(plan.programs.size(), static_cast<size_t>(plan.num_ranks));
+  for (const int rank : plan.rank_of_stage) {
+    if (rank < 0 || rank >= plan.num_ranks) return Wrong("a stage is on rank ", rank);
+  }
   RETURN_IF_ERROR(ProgramCheck(plan).Run());
   RETURN_IF_ERROR(CheckPairing(plan));
   return Rendezvous(plan).Run();

@@ -94,6 +94,9 @@ TEST_F(BrokenPlanTest, ActionsThatAreNotThere) {
   plan_ = whole;
   program(1)[Find(1, {K::B, 1, 0})].kind = K::I;
   EXPECT_EQ(Refusal(plan_), "rank 1 lacks W(stage 1, micro-batch 0)");
+  plan_ = whole;
+  plan_.rank_of_stage[1] = 2;
+  EXPECT_EQ(Refusal(plan_), "a stage is on rank 2");
 }
 
 TEST_F(BrokenPlanTest, SwappedActions) {
