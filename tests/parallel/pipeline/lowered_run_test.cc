@@ -1,5 +1,5 @@
-// Lowered plans over a real communicator: ranks are threads, sends are done when their receives
-// have started. Every value that a stage computes depends on all that it should have got.
+// Lowered plans over a real communicator: ranks are threads, a send is done when its receive has
+// started. Every value that a stage computes depends on all that it should have got.
 #include <gtest/gtest.h>
 
 #include <map>
@@ -31,8 +31,9 @@ int64_t LengthOf(const LoweredAction& recv) {
 
 class RankRun {
  public:
-  RankRun(Device& device, Communicator& world, const LoweredPlan& plan)
-      : device_(device), world_(world), plan_(plan) {}
+  // wait_for_sends: goes on only when a send is done, as the verifier has it.
+  RankRun(Device& device, Communicator& world, const LoweredPlan& plan, bool wait_for_sends)
+      : device_(device), world_(world), plan_(plan), wait_for_sends_(wait_for_sends) {}
 
   void Run() {
     for (const LoweredAction& action : plan_.programs[world_.rank()]) Step(action);
@@ -77,6 +78,7 @@ class RankRun {
         const std::vector<double> values(length, made_);
         sends_.push_back(world_.Send(Tensor::FromVector(device_, {length}, values, DType::kI64),
                                      action.peer, {.purpose = "lowered plan"}));
+        if (wait_for_sends_) ThrowIfError(sends_.back()->Wait());
         break;
       }
     }
@@ -93,18 +95,19 @@ class RankRun {
   Device& device_;
   Communicator& world_;
   const LoweredPlan& plan_;
+  const bool wait_for_sends_;
   int64_t made_ = 0;
   std::map<std::pair<LoweredKind, Key>, Arrival> arrivals_;
   std::vector<std::unique_ptr<Work>> sends_;
 };
 
-void CheckRun(const LoweredPlan& plan) {
+void CheckRun(const LoweredPlan& plan, bool wait_for_sends) {
   CommOptions options;
   options.deadline = absl::Seconds(20);
   std::vector<Values> forward(plan.num_ranks), backward(plan.num_ranks);
   const Status status = RunOnRanks(plan.num_ranks, options, [&](Communicator& world) {
     const std::unique_ptr<CpuDevice> device = MakeCpuDevice({.num_threads = 1});
-    RankRun run(*device, world, plan);
+    RankRun run(*device, world, plan, wait_for_sends);
     const Status failure = CatchFailure([&] { run.Run(); });
     forward[world.rank()] = run.forward;
     backward[world.rank()] = run.backward;
@@ -134,7 +137,7 @@ TEST(LoweredRunTest, EveryScheduleDeliversEachMessageToItsAction) {
       SCOPED_TRACE(absl::StrCat(entry.name, " p=", p, " m=", m));
       const LoweredPlan plan = Lower(*MakePlan(entry.name, p, m));
       ASSERT_EQ(Verify(plan), absl::OkStatus());
-      CheckRun(plan);
+      for (const bool wait_for_sends : {false, true}) CheckRun(plan, wait_for_sends);
       if (HasFailure()) return;
     }
   }
