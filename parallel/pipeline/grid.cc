@@ -87,7 +87,9 @@ std::string GridText(const PipelineShape& shape, const Simulation& simulation, i
 std::string GridSvg(const PipelineShape& shape, const Simulation& simulation,
                     absl::string_view title) {
   constexpr int kLeft = 56, kTop = 56, kRow = 26, kRight = 150;
-  const double unit = 26.0 * shape.num_chunks;  // Pixels for one of time.
+  const Action longest = {ActionKind::W, shape.num_stages() - 1, shape.num_micro_batches - 1};
+  // Pixels for one of time, so that the label of an action of a chunk fits.
+  const double unit = (7.0 * Label(shape, longest).size() + 4) * shape.num_chunks;
   const auto x = [&](double time) { return kLeft + unit * time; };
   const int bottom = kTop + kRow * shape.num_ranks;
   std::string svg;
