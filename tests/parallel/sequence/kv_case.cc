@@ -7,6 +7,7 @@
 #include "absl/strings/str_cat.h"
 
 #include "core/autograd/backward.h"
+#include "core/ops/devices.h"
 #include "core/ops/ops.h"
 #include "tests/testing/gradient_check.h"
 
@@ -23,12 +24,14 @@ class LeafSink : public GradientSink {
   }
 };
 
-Tensors RunOn(Tensors inputs, const std::function<Tensor(const Tensors&)>& fn) {
+Values RunOn(std::array<Tensor, 4> inputs,
+             const std::function<Tensor(const std::array<Tensor, 4>&)>& fn) {
   for (int i = 0; i < 3; ++i) inputs[i].set_requires_grad();
   const Tensor y = fn(inputs);
   LeafSink sink;
   Backward({y}, {inputs[3]}, sink);
-  return {y.Detach(), inputs[0].grad(), inputs[1].grad(), inputs[2].grad()};
+  return {y.ToVector(), inputs[0].grad().ToVector(), inputs[1].grad().ToVector(),
+          inputs[2].grad().ToVector()};
 }
 
 }  // namespace
@@ -56,55 +59,67 @@ TokenLayout KvCase::LayoutOf(const Place& place) const {
   return layout;
 }
 
-Tensors KvCase::Inputs(Device& device, DType dtype, DType rounded) const {
-  const int64_t n = NumTokens(Segments());
-  const auto input = [&](int64_t num_heads, int64_t channels, uint64_t seed) {
-    return RandomTensor(device, {n, num_heads, channels}, seed, 1, rounded).CopyTo(dtype);
-  };
-  return {input(heads, width, 1), input(kv_heads, width, 2), input(kv_heads, value_width, 3),
-          input(heads, value_width, 4)};
+double KvCase::scale() const { return 1 / std::sqrt(static_cast<double>(width)); }
+
+std::array<int64_t, 4> KvCase::ElementsOfAToken() const {
+  return {heads * width, kv_heads * width, kv_heads * value_width, heads * value_width};
 }
 
-Tensors KvCase::RunWhole(Device& device, DType dtype, DType rounded) const {
-  const KeyRanges ranges =
-      CausalKeyRanges(device, LayoutOf({SequenceCut::kContiguous, 1, 0}), window);
-  return RunOn(Inputs(device, dtype, rounded), [&](const Tensors& in) {
-    return Attention(in[0], in[1], in[2], ranges, 1 / std::sqrt(static_cast<double>(width)));
-  });
-}
-
-Tensors KvCase::Run(Device& device, DType dtype, DType rounded, const Place& place,
-                    const KvExchange& exchange) const {
-  return RunOn(RowsOf(Inputs(device, dtype, rounded), place), [&](const Tensors& in) {
-    return exchange(in[0], in[1], in[2], LayoutOf(place), window,
-                    1 / std::sqrt(static_cast<double>(width)));
-  });
-}
-
-Tensor KvCase::Forward(Device& device, DType dtype, const Place& place,
-                       const KvExchange& exchange) const {
-  const NoGrad no_grad;
-  const Tensors in = RowsOf(Inputs(device, dtype, dtype), place);
-  return exchange(in[0], in[1], in[2], LayoutOf(place), window,
-                  1 / std::sqrt(static_cast<double>(width)));
-}
-
-Tensors KvCase::RowsOf(const Tensors& whole, const Place& place) const {
-  const std::vector<Segment> segments = Segments();
-  const std::vector<Segment> own = CutSegments(segments, place.cut, place.size)[place.rank];
-  Tensors rows;
+Values KvCase::Inputs(DType rounded) const {
+  const auto device = MakeCpuDevice();
+  Values values;
   for (int i = 0; i < 4; ++i) {
-    const Tensor& x = whole[i];
-    rows[i] = Tensor::Empty(x.device(), x.shape().WithDim(0, NumTokens(own)), x.dtype());
-    int64_t to = 0;
-    for (const Segment& segment : own) {
-      int64_t from = segment.begin;
-      for (int64_t s = 0; s < segment.sample; ++s) from += segments[s].length;
-      Slice(rows[i], 0, to, segment.length).CopyFrom(Slice(x, 0, from, segment.length));
-      to += segment.length;
+    const int64_t size = NumTokens(Segments()) * ElementsOfAToken()[i];
+    values[i] = RandomTensor(*device, {size}, i + 1, 1, rounded).ToVector();
+  }
+  return values;
+}
+
+Values KvCase::RunWhole(const Values& inputs, DType dtype) const {
+  const auto device = MakeCpuDevice();
+  const Place all = {SequenceCut::kContiguous, 1, 0};
+  const KeyRanges ranges = CausalKeyRanges(*device, LayoutOf(all), window);
+  return RunOn(TensorsOf(*device, dtype, inputs, all), [&](const std::array<Tensor, 4>& x) {
+    return Attention(x[0], x[1], x[2], ranges, scale());
+  });
+}
+
+Values KvCase::RowsOf(const Values& whole, const Place& place) const {
+  const std::vector<Segment> segments = Segments();
+  Values rows;
+  const std::vector<Segment> own = CutSegments(segments, place.cut, place.size)[place.rank];
+  for (const Segment& segment : own) {
+    int64_t first = segment.begin;
+    for (int64_t s = 0; s < segment.sample; ++s) first += segments[s].length;
+    for (int i = 0; i < 4; ++i) {
+      const int64_t width = static_cast<int64_t>(whole[i].size()) / NumTokens(segments);
+      const auto begin = whole[i].begin() + first * width;
+      rows[i].insert(rows[i].end(), begin, begin + segment.length * width);
     }
   }
   return rows;
+}
+
+std::array<Tensor, 4> KvCase::TensorsOf(Device& device, DType dtype, const Values& inputs,
+                                        const Place& place) const {
+  const Values rows = RowsOf(inputs, place);
+  const int64_t n = NumTokens(LayoutOf(place).segments);
+  const auto tensor = [&](int i, int64_t num_heads, int64_t channels) {
+    return Tensor::FromVector(device, {n, num_heads, channels}, rows[i], dtype);
+  };
+  return {tensor(0, heads, width), tensor(1, kv_heads, width), tensor(2, kv_heads, value_width),
+          tensor(3, heads, value_width)};
+}
+
+Tensor KvCase::Forward(const std::array<Tensor, 4>& x, const Place& place,
+                       const KvExchange& exchange) const {
+  return exchange(x[0], x[1], x[2], LayoutOf(place), window, scale());
+}
+
+Values KvCase::Run(Device& device, DType dtype, const Values& inputs, const Place& place,
+                   const KvExchange& exchange) const {
+  return RunOn(TensorsOf(device, dtype, inputs, place),
+               [&](const std::array<Tensor, 4>& x) { return Forward(x, place, exchange); });
 }
 
 std::vector<KvCase> Cases() {
@@ -125,7 +140,7 @@ std::string Method::Name() const {
   return name;
 }
 
-std::vector<Method> Methods(int size, const KvCase& c) {
+std::vector<Method> Methods(int size, const KvCase& c, bool every_cut) {
   std::vector<Method> methods;
   for (const auto& entry : KvExchanges()) {
     std::vector<ParamMap> choices;
@@ -140,29 +155,34 @@ std::vector<Method> Methods(int size, const KvCase& c) {
       EXPECT_TRUE(plan.ok()) << plan.status();
       if (!CheckHeads(*plan, c.heads, c.kv_heads).ok()) continue;
       for (const SequenceCut cut : {SequenceCut::kContiguous, SequenceCut::kZigzag}) {
-        methods.push_back({entry.name, params, cut});
+        if (every_cut || cut == plan->cut) methods.push_back({entry.name, params, cut});
       }
     }
   }
   return methods;
 }
 
-Status RunOnSequenceRanks(int size, const CommOptions& options, const Method& method,
-                          const RankFn& fn) {
-  return RunOnRanks(size, options, [&](Communicator& world) -> Status {
-    const auto device = MakeCpuDevice();
-    ASSIGN_OR_RETURN(const KvExchangePlan plan, PlanKvExchange(method.method, method.params, size));
-    ASSIGN_OR_RETURN(const Mesh mesh, Mesh::Create({1, 1, 1, size, 1}, size));
+Status RunOnAxis(const TestWorld& world, const CommOptions& options, const Method& method,
+                 const RankFn& fn) {
+  return RunOn(world, options, [&](Device& device, Communicator& all) -> Status {
+    ASSIGN_OR_RETURN(const KvExchangePlan plan,
+                     PlanKvExchange(method.method, method.params, world.size));
+    ASSIGN_OR_RETURN(const Mesh mesh, Mesh::Create({1, 1, 1, world.size, 1}, world.size));
     ASSIGN_OR_RETURN(const auto groups,
-                     MeshGroups::Create(world, mesh, {AxisSet(Axis::kSequence)}, FactorsOf(plan)));
+                     MeshGroups::Create(all, mesh, {AxisSet(Axis::kSequence)}, FactorsOf(plan)));
     const auto exchange = MakeKvExchange(plan, *groups);
-    return CatchFailure([&] { fn(*device, *exchange, {method.cut, size, world.rank()}, world); });
+    // Inside, since the groups must live as long as the exchange.
+    Status status;
+    status.Update(CatchFailure([&] {
+      status = fn(device, *exchange, {method.cut, world.size, all.rank()}, all);
+    }));
+    return status;
   });
 }
 
-void OnSequenceRanks(int size, const Method& method, const RankFn& fn) {
-  const Status status = RunOnSequenceRanks(size, {}, method, fn);
-  EXPECT_TRUE(status.ok()) << status;
+void OnAxis(const TestWorld& world, const Method& method, const RankFn& fn) {
+  const Status status = RunOnAxis(world, {}, method, fn);
+  EXPECT_TRUE(status.ok()) << method.Name() << ": " << status;
 }
 
 }  // namespace trireme::testing

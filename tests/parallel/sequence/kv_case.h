@@ -6,21 +6,20 @@
 #include <string>
 #include <vector>
 
-#include "core/ops/devices.h"
-#include "parallel/comm/local.h"
 #include "parallel/sequence/kv_exchange.h"
+#include "tests/testing/ranks.h"
 
 namespace trireme::testing {
-
-// y, dq, dk, dv.
-using Tensors = std::array<Tensor, 4>;
-inline constexpr const char* kTensorNames[] = {"y", "dq", "dk", "dv"};
 
 // A rank of the axis.
 struct Place {
   SequenceCut cut;
   int size, rank;
 };
+
+// Elements on the host: of q, k, v and dy, or of y, dq, dk and dv.
+using Values = std::array<std::vector<double>, 4>;
+inline constexpr const char* kResultNames[] = {"y", "dq", "dk", "dv"};
 
 struct KvCase {
   std::string name;
@@ -30,17 +29,25 @@ struct KvCase {
 
   std::vector<Segment> Segments() const;
   TokenLayout LayoutOf(const Place& place) const;
+  double scale() const;
 
-  // Inputs are functions of sample, position, head and channel, rounded to `rounded`.
-  Tensors RunWhole(Device& device, DType dtype, DType rounded) const;
-  Tensors Run(Device& device, DType dtype, DType rounded, const Place& place,
-              const KvExchange& exchange) const;
-  Tensor Forward(Device& device, DType dtype, const Place& place, const KvExchange& exchange) const;
-  // What a rank has of tensors of the whole.
-  Tensors RowsOf(const Tensors& whole, const Place& place) const;
+  // Random inputs of the whole, rounded to `rounded`.
+  Values Inputs(DType rounded) const;
+  // The attention of one rank on the whole.
+  Values RunWhole(const Values& inputs, DType dtype) const;
+  // What a rank has of values of the whole.
+  Values RowsOf(const Values& whole, const Place& place) const;
+
+  // On one rank. The tensors have this rank's rows of `inputs`.
+  std::array<Tensor, 4> TensorsOf(Device& device, DType dtype, const Values& inputs,
+                                  const Place& place) const;
+  Tensor Forward(const std::array<Tensor, 4>& x, const Place& place,
+                 const KvExchange& exchange) const;
+  Values Run(Device& device, DType dtype, const Values& inputs, const Place& place,
+             const KvExchange& exchange) const;
 
  private:
-  Tensors Inputs(Device& device, DType dtype, DType rounded) const;  // q, k, v, dy of the whole.
+  std::array<int64_t, 4> ElementsOfAToken() const;
 };
 
 // Ragged, packed, short, windowed and grouped.
@@ -53,15 +60,16 @@ struct Method {
 
   std::string Name() const;
 };
-// The entries of the registry, under either cut, as far as the heads of `c` allow.
-std::vector<Method> Methods(int size, const KvCase& c);
+// The entries of the registry with every parameter that suits `size` and the heads of `c`, under
+// the cut they want; or under every cut.
+std::vector<Method> Methods(int size, const KvCase& c, bool every_cut = false);
 
 // Calls fn on the ranks of a world that is one sequence axis.
-using RankFn = std::function<void(Device& device, const KvExchange& exchange, const Place& place,
-                                  Communicator& world)>;
-Status RunOnSequenceRanks(int size, const CommOptions& options, const Method& method,
-                          const RankFn& fn);
+using RankFn = std::function<Status(Device& device, const KvExchange& exchange, const Place& place,
+                                    Communicator& world)>;
+Status RunOnAxis(const TestWorld& world, const CommOptions& options, const Method& method,
+                 const RankFn& fn);
 // The same; expects OK.
-void OnSequenceRanks(int size, const Method& method, const RankFn& fn);
+void OnAxis(const TestWorld& world, const Method& method, const RankFn& fn);
 
 }  // namespace trireme::testing
