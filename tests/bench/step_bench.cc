@@ -8,6 +8,7 @@
 #include <algorithm>
 #include <cstdio>
 #include <cstring>
+#include <numeric>
 #include <string>
 #include <thread>
 #include <vector>
@@ -22,6 +23,7 @@
 #include "launch/trainer.h"
 #include "parallel/comm/local.h"
 #include "tests/bench/direct_gemm.h"
+#include "tests/bench/kernel_times.h"
 
 namespace trireme::bench {
 namespace {
@@ -139,7 +141,25 @@ struct Flags {
   int threads = 1;
   int steps = 5;
   bool recompute = false;
+  bool kernels = false;
 };
+
+void PrintKernels(const KernelTimes& times, int steps, double step_seconds) {
+  std::vector<std::pair<std::string, KernelTime>> rows(times.begin(), times.end());
+  std::sort(rows.begin(), rows.end(),
+            [](const auto& a, const auto& b) { return a.second.seconds > b.second.seconds; });
+  double sum = 0;
+  std::fprintf(stderr, "%9s %7s %7s %9s  kernel\n", "ms/step", "share", "calls", "GFLOP/s");
+  for (const auto& [name, time] : rows) {
+    sum += time.seconds / steps;
+    std::fprintf(stderr, "%9.1f %6.1f%% %7lld %9.1f  %s\n", time.seconds / steps * 1e3,
+                 100 * time.seconds / steps / step_seconds,
+                 static_cast<long long>(time.calls / steps), time.flops / time.seconds / 1e9,
+                 name.c_str());
+  }
+  std::fprintf(stderr, "%9.1f %6.1f%% %7s %9s  outside kernels\n", (step_seconds - sum) * 1e3,
+               100 * (1 - sum / step_seconds), "", "");
+}
 
 Status Run(const Flags& flags) {
   ASSIGN_OR_RETURN(LoadedConfig loaded,
@@ -147,7 +167,10 @@ Status Run(const Flags& flags) {
   loaded.config.set_recompute(flags.recompute);
   RETURN_IF_ERROR(ResolveConfig(1, Catalogue(), &loaded));
   const RunConfig& config = loaded.config;
-  const auto device = MakeCpuDevice({.num_threads = flags.threads});
+  KernelTimes times;
+  const CpuOptions options{.num_threads = flags.threads};
+  const std::unique_ptr<CpuDevice> device =
+      flags.kernels ? MakeTimedCpuDevice(options, &times) : MakeCpuDevice(options);
   const auto world = MakeSelfCommunicator();
   const ComponentConfig data = ToComponentConfig(config.data().dataset());
   ASSIGN_OR_RETURN(const auto dataset,
@@ -158,6 +181,7 @@ Status Run(const Flags& flags) {
   RETURN_IF_ERROR(trainer->Step().status());
   RETURN_IF_ERROR(trainer->Step().status());
   const int64_t system_allocations = device->stats().system_allocations;
+  times.clear();
 
   const bool bf16 = flags.dtype == "bf16";
   std::vector<StepGemm> gemms = StepGemms(bf16);
@@ -192,6 +216,10 @@ Status Run(const Flags& flags) {
       *std::min_element(step_seconds.begin(), step_seconds.end()), flops / step / 1e9, gemm,
       gemm_flops / gemm / 1e9, step / gemm, GemmSpeedup(flags.threads, bf16), cube_rate / 1e9, flops / step / cube_rate,
       static_cast<long long>(device->stats().system_allocations - system_allocations));
+  if (flags.kernels) {
+    const double sum = std::accumulate(step_seconds.begin(), step_seconds.end(), 0.0);
+    PrintKernels(times, flags.steps, sum / flags.steps);
+  }
   std::fprintf(stderr, "%s\n%s", phases.Summary().c_str(), FormatMemoryStats(device->stats()).c_str());
   return absl::OkStatus();
 }
@@ -203,6 +231,8 @@ int Main(int argc, char** argv) {
     const bool has_value = i + 1 < argc;
     if (flag == "--recompute") {
       flags.recompute = true;
+    } else if (flag == "--kernels") {
+      flags.kernels = true;
     } else if (flag == "--dtype" && has_value) {
       flags.dtype = argv[++i];
     } else if (flag == "--threads" && has_value) {
