@@ -9,6 +9,8 @@
 
 #include "core/device/cpu/cpu_device.h"
 #include "core/ops/cpu/attention_block.h"
+#include "core/ops/cpu/attention_tiles.h"
+#include "core/ops/cpu/avx512.h"
 #include "core/ops/cpu/element.h"
 #include "core/ops/cpu/gemm_library.h"
 #include "core/ops/cpu/vector_math.h"
@@ -160,6 +162,7 @@ class QueryBlock {
 
 void AttentionCpu(Device& device, const AttentionArgs& args) {
   CpuDevice& cpu = AsCpu(device);
+  if (HasRegisterTiles(cpu, args.q.dtype)) return AttentionTiles(cpu, args);
   GemmLibrary& library = cpu.State<GemmLibrary>();
   const AttentionShape shape(args.q, args.k, args.v);
   DispatchFloating(args.q.dtype, "attention", [&](auto tag) {

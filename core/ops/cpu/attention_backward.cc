@@ -17,6 +17,8 @@
 #include "core/device/kernel.h"
 #include "core/ops/attention.h"
 #include "core/ops/cpu/attention_block.h"
+#include "core/ops/cpu/attention_tiles.h"
+#include "core/ops/cpu/avx512.h"
 #include "core/ops/cpu/element.h"
 #include "core/ops/cpu/gemm_library.h"
 #include "core/ops/cpu/vector_math.h"
@@ -55,12 +57,8 @@ class Sum {
   std::optional<Workspace> memory_;
 };
 
-struct Pair {
-  int64_t query_block, key_block;
-};
-
 template <typename T>
-class BlockPair {
+class PairProducts {
  public:
   using A = AccOf<T>;
 
@@ -72,7 +70,7 @@ class BlockPair {
            2 * L::Bytes<T>(s.rows * s.keys) + L::Bytes<A>(std::max(s.rows, s.keys) * widest);
   }
 
-  BlockPair(const AttentionBackwardArgs& args, const AttentionShape& shape, void* scratch)
+  PairProducts(const AttentionBackwardArgs& args, const AttentionShape& shape, void* scratch)
       : args_(args), s_(shape) {
     ScratchLayout layout(scratch);
     q_ = layout.Take<T>(s_.rows * s_.d);
@@ -94,7 +92,7 @@ class BlockPair {
   }
 
   // Adds the pair's part to dq [n, h, d], dk [m, g, d], dv [m, g, dv].
-  void Run(const Pair& pair, int64_t kv_head, const A* delta, A* dq, A* dk, A* dv,
+  void Run(const BlockPair& pair, int64_t kv_head, const A* delta, A* dq, A* dk, A* dv,
            GemmLibrary& library, Device& device) {
     constexpr DType kIn = DTypeOf<T>::value, kAcc = DTypeOf<A>::value;
     const int64_t first = pair.query_block * s_.tokens, first_key = pair.key_block * s_.keys;
@@ -167,7 +165,7 @@ class BlockPair {
   A *scores_, *dp_, *grad_;
 };
 
-using Chain = std::vector<Pair>;
+using Chain = std::vector<BlockPair>;
 using Phase = std::vector<Chain>;  // Its chains share no block.
 
 // One phase, when the key ranges fall apart into enough groups (the samples of a micro-batch): a
@@ -192,11 +190,42 @@ std::vector<Phase> PlanPairs(const AttentionBackwardArgs& args, const AttentionS
   const int64_t modulus = std::max(s.num_query_blocks, s.num_key_blocks);
   std::vector<Phase> rounds(modulus);
   for (const Chain& group : groups) {
-    for (const Pair& pair : group) {
+    for (const BlockPair& pair : group) {
       rounds[(pair.query_block - pair.key_block + modulus) % modulus].push_back({pair});
     }
   }
   return rounds;
+}
+
+template <typename A>
+struct Gradients {
+  A *dq, *dk, *dv;
+};
+
+// The chains [begin, end) of a phase, which has one for each group and key-value head.
+template <typename T>
+void RunChains(const AttentionBackwardArgs& args, const AttentionShape& shape, const Phase& chains,
+               int64_t begin, int64_t end, const Gradients<AccOf<T>>& sums, Device& device) {
+  using A = AccOf<T>;
+  if constexpr (std::is_same_v<A, float>) {
+    if (HasRegisterTiles(AsCpu(device), args.q.dtype)) {
+      const Workspace scratch(device, BackwardTilesBytes(args, shape), "attention");
+      for (int64_t i = begin; i < end; ++i) {
+        BackwardTiles(args, shape, chains[i / shape.g], i % shape.g, sums.dq, sums.dk, sums.dv,
+                      scratch.as<void>());
+      }
+      return;
+    }
+  }
+  GemmLibrary& library = AsCpu(device).State<GemmLibrary>();
+  const Workspace scratch(device, PairProducts<T>::ScratchBytes(shape), "attention");
+  PairProducts<T> products(args, shape, scratch.as<void>());
+  for (int64_t i = begin; i < end; ++i) {
+    for (const BlockPair& pair : chains[i / shape.g]) {
+      products.Run(pair, i % shape.g, args.delta.as<A>(), sums.dq, sums.dk, sums.dv, library,
+                   device);
+    }
+  }
 }
 
 }  // namespace
@@ -221,24 +250,15 @@ void AttentionDeltaCpu(Device& device, const AttentionDeltaArgs& args) {
 
 void AttentionBackwardCpu(Device& device, const AttentionBackwardArgs& args) {
   CpuDevice& cpu = AsCpu(device);
-  GemmLibrary& library = cpu.State<GemmLibrary>();
   const AttentionShape shape(args.q, args.k, args.v);
   DispatchFloating(args.q.dtype, "attention", [&](auto tag) {
     using T = typename decltype(tag)::type;
     using A = AccOf<T>;
     const Sum<A> dq(device, args.dq, args.accumulate), dk(device, args.dk, args.accumulate),
         dv(device, args.dv, args.accumulate);
-    const A* delta = args.delta.as<A>();
     for (const Phase& chains : PlanPairs(args, shape)) {
       cpu.ParallelFor(chains.size() * shape.g, 1, [&](int64_t begin, int64_t end) {
-        const Workspace scratch(device, BlockPair<T>::ScratchBytes(shape), "attention");
-        BlockPair<T> block_pair(args, shape, scratch.as<void>());
-        for (int64_t i = begin; i < end; ++i) {
-          for (const Pair& pair : chains[i / shape.g]) {
-            block_pair.Run(pair, i % shape.g, delta, dq.data(), dk.data(), dv.data(), library,
-                           device);
-          }
-        }
+        RunChains<T>(args, shape, chains, begin, end, {dq.data(), dk.data(), dv.data()}, device);
       });
     }
     dq.StoreTo(args.dq);

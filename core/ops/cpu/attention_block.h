@@ -40,6 +40,11 @@ struct AttentionShape {
   }
 };
 
+// A query block and a key block.
+struct BlockPair {
+  int64_t query_block, key_block;
+};
+
 // The part [low, high) of key block `block` that a query sees; empty when low >= high.
 struct KeySpan {
   int64_t low, high;
@@ -98,24 +103,26 @@ inline MatrixRef Transposed(MatrixRef matrix) {
   return matrix;
 }
 
-// Parts of one scratch block, each aligned to 64 bytes. Sizes are added up first, then taken in
-// order.
+// Parts of one scratch block, each aligned to 64 bytes. Sizes are added up first, or by a layout of
+// no memory, then taken in order.
 class ScratchLayout {
  public:
   template <typename T>
   static size_t Bytes(int64_t count) {
     return (count * sizeof(T) + 63) / 64 * 64;
   }
-  explicit ScratchLayout(void* data) : next_(static_cast<char*>(data)) {}
+  explicit ScratchLayout(void* data) : begin_(reinterpret_cast<uintptr_t>(data)), next_(begin_) {}
   template <typename T>
   T* Take(int64_t count) {
     T* part = reinterpret_cast<T*>(next_);
     next_ += Bytes<T>(count);
     return part;
   }
+  size_t bytes_taken() const { return next_ - begin_; }
 
  private:
-  char* next_;
+  const uintptr_t begin_;
+  uintptr_t next_;
 };
 
 }  // namespace trireme

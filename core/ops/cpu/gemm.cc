@@ -12,6 +12,7 @@
 #include "core/device/cpu/cpu_device.h"
 #include "core/device/kernel.h"
 #include "core/ops/cpu/gemm_library.h"
+#include "core/ops/cpu/panel_gemm.h"
 #include "core/ops/cpu/workspace.h"
 #include "core/ops/matmul.h"
 #include "core/tensor/dispatch.h"
@@ -132,10 +133,15 @@ void GemmCpu(Device& device, const GemmArgs& args) {
   const std::optional<MatrixRef> c_matrix = AsMatrixRef(c);
   CHECK(c_matrix.has_value()) << "c has no dimension of unit stride [gemm]";
 
+  const int64_t num_batches = c.numel() / (m * n);
+  const Product whole{in, c.dtype, m, n, k, *a, *b, c.data, c_matrix->ld, args.alpha, args.beta};
+  if (num_batches == 1 && !args.bias.defined() && !c_matrix->transposed &&
+      PanelGemmPays(cpu, whole)) {
+    return PanelGemm(cpu, whole);
+  }
   GemmLibrary& library = cpu.State<GemmLibrary>();
   const int64_t tile_n = TileSize(n, kTileColumns), tiles_n = (n + tile_n - 1) / tile_n;
   const int64_t tile_m = TileSize(m, LargestRows(m, tiles_n)), tiles_m = (m + tile_m - 1) / tile_m;
-  const int64_t num_batches = c.numel() / (m * n);
   const int64_t tile_flops = 2 * tile_m * tile_n * std::max<int64_t>(k, 1);
   const int64_t grain = std::max<int64_t>(1, kTaskFlops / tile_flops);
 

@@ -253,6 +253,11 @@ bool GemmLibrary::HasBf16Primitives() {
   return has;
 }
 
+bool GemmLibrary::HasMatrixUnits() {
+  static const bool has = dnnl::get_effective_cpu_isa() == dnnl::cpu_isa::avx512_core_amx;
+  return has;
+}
+
 std::string GemmLibrary::Describe() {
   const auto isa = [] {
     switch (dnnl::get_effective_cpu_isa()) {

@@ -45,6 +45,8 @@ class GemmLibrary {
   void Run(const Product& product, Device& device);
 
   static bool HasBf16Primitives();
+  // Does the processor multiply bf16 matrices in hardware (AMX)?
+  static bool HasMatrixUnits();
   // "f32, bf16: oneDNN 2.6.3 (avx512_core_bf16); f64: OpenBLAS (SkylakeX)".
   static std::string Describe();
 

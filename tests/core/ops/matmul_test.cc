@@ -3,12 +3,14 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <limits>
 #include <vector>
 
 #include "core/autograd/backward.h"
 #include "core/device/kernel.h"
+#include "core/ops/cpu/avx512.h"
 #include "core/ops/cpu/gemm_library.h"
 #include "core/ops/devices.h"
 #include "core/ops/ops.h"
@@ -157,6 +159,44 @@ TEST(GemmTest, BitsDoNotDependOnThreads) {
       const std::vector<double> got = c.ToVector();
       if (threads == 1) expected = got;
       ASSERT_EQ(got, expected) << threads << " threads, " << DTypeName(types.in);
+    }
+  }
+}
+
+// Sums of bf16 over many tokens have code of their own: edges of its panels, parts and blocks.
+TEST(GemmTest, Bf16WeightGradients) {
+  struct Size {
+    int64_t m, n, k;
+  };
+  for (const Size& s :
+       {Size{128, 128, 1024}, Size{131, 170, 1027}, Size{2060, 129, 1100}, Size{140, 2050, 1025}}) {
+    std::vector<double> want[2];
+    for (const int threads : {0, 1, 3}) {  // 0: the library.
+      const auto device = MakeCpuDevice({.num_threads = std::max(1, threads)});
+      if (threads == 0) device->State<RegisterTiles>() = RegisterTiles::None();
+      const Tensor a = RandomTensor(*device, {s.k, s.m}, 1, 1, DType::kBF16);
+      const Tensor b = RandomTensor(*device, {s.k, s.n}, 2, 1, DType::kBF16);
+      // Gaps between the rows, which must stay as they are.
+      const Tensor memory = Tensor::Full(*device, {s.m, s.n + 5}, DType::kF32, std::nan(""));
+      const Tensor c = memory.AsStrided({s.m, s.n}, memory.strides(), 2);
+      for (const int beta : {0, 1}) {
+        Gemm(TransposedView(a), b, c, 1, beta);
+        const std::vector<double> got = c.ToVector();
+        if (threads == 0) want[beta] = got;
+        for (size_t i = 0; i < got.size(); ++i) {
+          ASSERT_NEAR(got[i], want[beta][i], 4e-7 * s.k) << s.m << " " << s.n << " " << s.k;
+        }
+        if (threads == 1) want[beta] = got;
+        if (threads == 3) {
+          ASSERT_EQ(got, want[beta]);
+        }
+      }
+      const std::vector<double> all = memory.ToVector();
+      for (int64_t i = 0; i < s.m; ++i) {
+        for (const int64_t j : {int64_t{1}, s.n + 2}) {
+          ASSERT_TRUE(std::isnan(all[i * (s.n + 5) + j])) << i << " " << j;
+        }
+      }
     }
   }
 }
