@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "core/device/cpu/cpu_device.h"
+#include "core/ops/cpu/element.h"
 #include "core/tensor/dispatch.h"
 
 namespace trireme {
@@ -120,13 +121,10 @@ void SumOfSquaresCpu(Device& device, const SumOfSquaresArgs& args) {
     using T = typename decltype(tag)::type;
     const T* x = args.x.as<T>();
     AsCpu(device).ParallelFor(n, kTile, [&](int64_t begin, int64_t end) {
-      double sum = 0;
-#pragma omp simd reduction(+ : sum)
-      for (int64_t i = begin; i < end; ++i) {
-        const double value = static_cast<AccOf<T>>(x[i]);
-        sum += value * value;
-      }
-      partial[begin / kTile] = sum;
+      partial[begin / kTile] = SumRow<double>(end - begin, [row = x + begin](int64_t i) {
+        const double value = Load(row + i);
+        return value * value;
+      });
     });
   });
   double sum = 0;
