@@ -107,6 +107,26 @@ TEST(TransformerTest, PackedDocumentsDoNotSeeEachOther) {
   EXPECT_NEAR(LossOf(*model, packed, *device), apart, 1e-12 * std::abs(apart));
 }
 
+// What a rank of the sequence axis has of samples that are shorter than the axis.
+TEST(TransformerTest, NoTokensGiveZeroGradients) {
+  for (const DType dtype : {DType::kF64, DType::kF32, DType::kBF16}) {
+    for (const char* tied : {"false", "true"}) {
+      auto device = MakeCpuDevice();
+      const std::unique_ptr<Model> model =
+          Make(Config({{"dropout", "0.2"}, {"tied_head", tied}}, {{"qk_norm", "true"}}), *device, dtype);
+      const Batch batch = ToDevice(HostBatch(), *device);
+      for (const bool recompute : {false, true}) {
+        GradientBuffers gradients(model->parameters(), *device);
+        const Tensor loss = ForwardLoss(*model, batch, Training(batch), recompute);
+        EXPECT_EQ(loss.Item(), 0);
+        Backward({loss}, {Tensor()}, gradients);
+        gradients.ZeroUntouched(0, model->num_units() - 1);
+        for (const double g : gradients.All().ToVector()) ASSERT_EQ(g, 0);
+      }
+    }
+  }
+}
+
 TEST(TransformerTest, RecomputationGivesTheSameGradients) {
   auto device = MakeCpuDevice();
   const std::unique_ptr<Model> model = Make(Config({{"dropout", "0.2"}}), *device);
