@@ -71,10 +71,10 @@ Tensor Rows(const Tensor& x, int64_t begin, int64_t size) {
   return x.AsStrided(x.shape().WithDim(0, size), x.strides(), begin * x.strides()[0]);
 }
 
-// About 8 MiB of logits, in multiples of 64 tokens for the GEMM's sake.
+// About 16 MiB of logits, in multiples of 64 tokens for the GEMM's sake.
 int64_t ChunkTokens(int64_t vocabulary, DType acc) {
   const int64_t row_bytes = std::max<int64_t>(1, vocabulary * DTypeSize(acc));
-  return std::max<int64_t>(64, (int64_t{8} << 20) / row_bytes / 64 * 64);
+  return std::max<int64_t>(64, (int64_t{16} << 20) / row_bytes / 64 * 64);
 }
 
 }  // namespace
