@@ -1,8 +1,12 @@
 // Every rank gathers all keys and values and attends with its own queries (Grattafiori et al. 2024,
 // Llama 3, section 3.3.2; Sun et al. 2025, LASP-2, algorithm 7). One collective forward; nothing of
 // it is kept for backward, which gathers again and reduces the gradients to their owners in the
-// accumulation type. Bytes sent by a rank with n of N tokens, e = g (d + dv) elements each, of s
-// bytes (a in accumulation), c ranks: forward (c - 1) n e s; backward the same + (N - n) e a.
+// accumulation type.
+//
+// Bytes sent by a rank with n of the N tokens of c ranks, e = g (d + dv) elements each, of s bytes
+// (a in the accumulation type):
+//   forward   (c - 1) n e s
+//   backward  the same, and  (N - n) e a
 #include <vector>
 
 #include "core/autograd/node.h"

@@ -1,7 +1,8 @@
 // Softmax attention over tokens that are cut over the sequence axis: how queries come to see the
 // keys and values of other ranks. Any cut, packed documents, ragged and empty parts; a mask is
-// causal inside documents, with an optional sliding window. Legend: n tokens of this rank, h heads,
-// g key-value heads, d and dv widths.
+// causal inside documents, with an optional sliding window.
+//
+// Legend: n tokens of this rank, h heads, g key-value heads, d and dv widths.
 #pragma once
 
 #include <cstdint>
@@ -33,9 +34,8 @@ class KvExchange {
 // A method for one size of the axis: what must be known before ranks talk.
 struct KvExchangePlan {
   SequenceCut cut;   // Under which its ranks have equal work; results are right under any.
-  int ulysses_size;  // Neighbouring ranks of the axis that change tokens for heads; a divisor of
-                     // it.
-  // Between those groups, over the ranks with the same place in them.
+  int ulysses_size;  // Neighbouring ranks that change tokens for heads; divides the axis.
+  // Makes the method between such groups, over the ranks with the same place in them.
   std::unique_ptr<KvExchange> (*between)(Communicator& axis);
 };
 using KvExchangePlanner = StatusOr<KvExchangePlan> (*)(const Params& params, int axis_size);

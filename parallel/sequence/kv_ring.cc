@@ -5,9 +5,10 @@
 // home.
 //
 // The owner's own part of the gradients stays at home, so that they make c - 1 hops, not c.
-// Bytes sent by a rank, over the c - 1 blocks b that it passes on, of n_b tokens with e = g (d +
-// dv) elements each, of s bytes (a in accumulation): forward sum n_b e s over all but the next
-// rank's; backward the same + sum n_b e a over all but its own.
+// Bytes sent by a rank, of blocks b of n_b tokens with e = g (d + dv) elements each, of s bytes (a in
+// the accumulation type):
+//   forward   sum n_b e s  over all blocks but the next rank's
+//   backward  the same, and  sum n_b e a  over all blocks but its own
 #include <utility>
 #include <vector>
 

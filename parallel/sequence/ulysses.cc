@@ -4,9 +4,9 @@
 // heads fewer than ranks are copied to the ranks whose query heads read them.
 //
 // Bytes sent by a rank with n of the N tokens of u ranks, h heads, G = max(g, u) for key-value
-// heads, widths d and dv, elements of s bytes. Forward: (u - 1) n (h d + G (d + dv)) s / u of its
-// own tokens, and (N - n) h dv s / u of outputs. Backward: (N - n) (h d + G (d + dv)) s / u, and (u
-// - 1) n h dv s / u.
+// heads, widths d and dv, elements of s bytes:
+//   forward   (u - 1) n (h d + G (d + dv)) s / u  of q, k, v;   (N - n) h dv s / u  of outputs
+//   backward  (N - n) (h d + G (d + dv)) s / u  of their gradients;   (u - 1) n h dv s / u
 #include <algorithm>
 #include <utility>
 #include <vector>
