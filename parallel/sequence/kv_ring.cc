@@ -5,8 +5,8 @@
 // home.
 //
 // The owner's own part of the gradients stays at home, so that they make c - 1 hops, not c.
-// Bytes sent by a rank, of blocks b of n_b tokens with e = g (d + dv) elements each, of s bytes (a in
-// the accumulation type):
+// Bytes sent by a rank, of blocks b of n_b tokens with e = g (d + dv) elements each, of s bytes (a
+// in the accumulation type):
 //   forward   sum n_b e s  over all blocks but the next rank's
 //   backward  the same, and  sum n_b e a  over all blocks but its own
 #include <utility>
