@@ -28,6 +28,8 @@ struct TokenLayout {
   std::vector<Segment> documents;
   Tensor sample;    // i64 [n]: global sample index.
   Tensor position;  // i32 [n]: position inside the sample.
+
+  int64_t num_tokens() const { return position.dim(0); }
 };
 
 inline constexpr int32_t kIgnoredLabel = -1;

@@ -11,6 +11,7 @@ struct Command {
 };
 
 Command TrainCommand();
+Command VerifyCommand();
 Command EvalCommand();
 Command TokenizeCommand();
 Command ListCommand();

@@ -28,7 +28,12 @@ constexpr absl::string_view kDefaults = R"(
   run_dir: "runs/run"
   seed: 1
   dtype: "f32"
-  mesh { replica: 0 pipeline: 1 shard: 1 sequence: 1 tensor: 1 }
+  mesh {
+    replica: 0 pipeline: 1 shard: 1 sequence: 1 tensor: 1
+    zero_stage: 1 sharded_stream: false units_of_stage: ""
+  }
+  pipeline_schedule { name: "1f1b" }
+  kv_exchange { name: "all_gather" }
   data { sequence_length: 256 }
   batch { micro_batch_size: 0 }
   optimizer { name: "adamw" }

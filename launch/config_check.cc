@@ -28,6 +28,7 @@ constexpr NumberRule kNumbers[] = {
     {"mesh.shard", 1, kNoLimit},
     {"mesh.sequence", 1, kNoLimit},
     {"mesh.tensor", 1, kNoLimit},
+    {"mesh.zero_stage", 1, 3},
     {"data.sequence_length", 1, 1e7},
     {"batch.global_batch_size", 1, 1e9, true},
     {"batch.micro_batch_size", 0, 1e9},
@@ -121,11 +122,6 @@ class Resolver {
       return MeshError(absl::StrCat("mesh", axes.empty() ? " replica=1" : axes, " needs ", product,
                                     product == 1 ? " rank" : " ranks", ", world has ", num_ranks_));
     }
-    for (const auto& [axis, size] : inner) {
-      if (size == 1) continue;
-      return MeshError(absl::StrCat("mesh ", axis, "=", size,
-                                    ": this version trains over the replica axis only"));
-    }
     return absl::OkStatus();
   }
 
@@ -140,19 +136,22 @@ class Resolver {
 
   Status ResolveBatch() {
     RunConfig::Batch& batch = *config_.mutable_batch();
-    const int64_t replicas = config_.mesh().replica();
+    const int64_t replica = config_.mesh().replica(), shard = config_.mesh().shard();
+    const int64_t shares = replica * shard;
     const int64_t global = batch.global_batch_size();
-    if (global % replicas != 0) {
+    if (global % shares != 0) {
       return Error("batch.global_batch_size",
-                   absl::StrCat(global, " is not divisible by the ", replicas, " replicas"));
+                   shard == 1 ? absl::StrCat(global, " is not divisible by the ", replica, " replicas")
+                              : absl::StrCat(global, " is not divisible by replica=", replica,
+                                             " times shard=", shard));
     }
-    const int64_t share = global / replicas;
+    const int64_t share = global / shares;
     if (batch.micro_batch_size() == 0) batch.set_micro_batch_size(share);
     if (share % batch.micro_batch_size() != 0) {
       return Error(
           "batch.micro_batch_size",
           absl::StrCat(batch.micro_batch_size(), " does not divide the ", share,
-                       " samples of a replica (global_batch_size ", global, " / ", replicas, ")"));
+                       " samples of a rank's share (global_batch_size ", global, " / ", shares, ")"));
     }
     return absl::OkStatus();
   }
@@ -165,6 +164,10 @@ class Resolver {
         ResolveComponent("optimizer", "optimizer", config_.mutable_optimizer(), nullptr));
     RETURN_IF_ERROR(
         ResolveComponent("lr_schedule", "lr_schedule", config_.mutable_lr_schedule(), nullptr));
+    RETURN_IF_ERROR(ResolveComponent("pipeline_schedule", "pipeline_schedule",
+                                     config_.mutable_pipeline_schedule(), nullptr));
+    RETURN_IF_ERROR(
+        ResolveComponent("kv_exchange", "kv_exchange", config_.mutable_kv_exchange(), nullptr));
     for (int i = 0; i < config_.groups_size(); ++i) {
       const std::string path = absl::StrCat("groups.", i);
       RunConfig::ParameterGroup& group = *config_.mutable_groups(i);

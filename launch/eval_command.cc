@@ -85,11 +85,7 @@ Status Evaluate(const Evaluated& evaluated, int64_t num_batches, const RankConte
   for (const SavedTensor& tensor : ParameterTensors(trainer->model().parameters())) {
     RETURN_IF_ERROR(reader.Read(tensor));
   }
-  RETURN_IF_ERROR(CatchFailure([&] {
-    for (const auto& parameter : trainer->model().parameters().parameters()) {
-      parameter->RefreshWorking();
-    }
-  }));
+  RETURN_IF_ERROR(trainer->Resume(reader.info().step));
   ASSIGN_OR_RETURN(const EvaluationReport report, trainer->Evaluate(num_batches));
   if (rank.world.rank() != 0) return absl::OkStatus();
   std::string text = absl::StrFormat("%s: loss %.4f over %d labels", evaluated.checkpoint,

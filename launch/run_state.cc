@@ -11,7 +11,7 @@ std::vector<SavedTensor> ParameterTensors(const ParameterSet& parameters) {
   std::vector<SavedTensor> tensors;
   for (const auto& parameter : parameters.parameters()) {
     const ParamSpec& spec = parameter->spec;
-    tensors.push_back({spec.path, spec.global, spec.local, parameter->owned});
+    tensors.push_back({spec.path, spec.global, parameter->owned_box, parameter->owned});
   }
   return tensors;
 }
@@ -21,15 +21,24 @@ std::vector<SavedTensor> StateTensors(Trainer& trainer) {
   for (const ParameterUpdate::State& state : trainer.update().States()) {
     const ParamSpec& spec = state.parameter->spec;
     tensors.push_back(
-        {absl::StrCat(spec.path, "/", state.name), spec.global, spec.local, state.value});
+        {absl::StrCat(spec.path, "/", state.name), spec.global, state.parameter->owned_box, state.value});
   }
   return tensors;
 }
 
-std::vector<SavedTensor> ShareToWrite(const std::vector<SavedTensor>& all, int rank, int size) {
-  std::vector<SavedTensor> share;
-  for (size_t i = rank; i < all.size(); i += size) share.push_back(all[i]);
-  return share;
+std::vector<SavedTensor> TensorsToWrite(Trainer& trainer) {
+  const ModelMesh& mesh = trainer.mesh();
+  const int tensor_rank = mesh.Coordinate(Axis::kTensor);
+  const int replica = mesh.Coordinate(Axis::kReplica), num_replicas = mesh.mesh().size(Axis::kReplica);
+  const ParameterSet& parameters = trainer.model().parameters();
+  std::vector<SavedTensor> mine;
+  int next = 0;
+  for (SavedTensor& tensor : StateTensors(trainer)) {
+    const std::string path = tensor.name.substr(0, tensor.name.find('/'));
+    if (!IsCounted(*parameters.Find(path), tensor_rank)) continue;
+    if (next++ % num_replicas == replica) mine.push_back(std::move(tensor));
+  }
+  return mine;
 }
 
 CheckpointGroup MakeCheckpointGroup(Communicator& world) {
@@ -44,7 +53,7 @@ CheckpointInfo MakeCheckpointInfo(const Trainer& trainer, const RunConfig& confi
   info.step = trainer.step();
   info.config_hash = ConfigHash(config);
   info.config = PrintConfig({config, {}}, /*with_origins=*/false);
-  info.mesh["replica"] = config.mesh().replica();
+  for (const Axis axis : kAllAxes) info.mesh[AxisName(axis)] = trainer.mesh().mesh().size(axis);
   info.scalars["next_sample"] = trainer.step() * config.batch().global_batch_size();
   info.scalars["dataset"] = absl::StrCat(absl::Hex(dataset_fingerprint));
   return info;
@@ -58,11 +67,7 @@ Status LoadState(const std::string& directory, uint64_t dataset_fingerprint, Tra
         absl::StrCat(directory, " was trained on other data than the config names now"));
   }
   for (const SavedTensor& tensor : StateTensors(trainer)) RETURN_IF_ERROR(reader.Read(tensor));
-  for (const auto& parameter : trainer.model().parameters().parameters()) {
-    RETURN_IF_ERROR(CatchFailure([&] { parameter->RefreshWorking(); }));
-  }
-  trainer.Resume(reader.info().step);
-  return absl::OkStatus();
+  return trainer.Resume(reader.info().step);
 }
 
 }  // namespace trireme

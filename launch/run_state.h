@@ -12,14 +12,13 @@
 
 namespace trireme {
 
-// The masters of the parameters, by path. For loading: every rank wants all of them.
+// This rank's parts of the masters of the parameters, by path.
 std::vector<SavedTensor> ParameterTensors(const ParameterSet& parameters);
 // The optimizer's states as well: "layers.0.mixer.wq/exp_avg".
 std::vector<SavedTensor> StateTensors(Trainer& trainer);
 
-// `all` cut into the parts that ranks 0 .. size - 1 write: replicas hold the same, so each tensor is one
-// rank's to write.
-std::vector<SavedTensor> ShareToWrite(const std::vector<SavedTensor>& all, int rank, int size);
+// Those that this rank writes: of what several ranks hold, each part is one rank's.
+std::vector<SavedTensor> TensorsToWrite(Trainer& trainer);
 
 // How the ranks of `world` save together.
 CheckpointGroup MakeCheckpointGroup(Communicator& world);

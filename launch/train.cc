@@ -59,8 +59,7 @@ class Run {
     ASSIGN_OR_RETURN(reporter_, RunReporter::Create({config_.run_dir(), world_.rank(),
                                                      config_.num_steps(), config_.log_every()}));
     if (world_.rank() == 0 && !threads_warning_.empty()) reporter_->Line(threads_warning_);
-    ASSIGN_OR_RETURN(replica_, world_.Split(0, world_.rank(), "replica"));
-    ASSIGN_OR_RETURN(trainer_, Trainer::Create(config_, *dataset_, *replica_, device_,
+    ASSIGN_OR_RETURN(trainer_, Trainer::Create(config_, *dataset_, world_, device_,
                                                reporter_->phases()));
     RETURN_IF_ERROR(LoadCheckpoint(from, resume));
     return reporter_->Start(trainer_->step());
@@ -105,8 +104,12 @@ class Run {
     metrics.tokens = report.num_tokens;
     metrics.step_seconds = absl::ToDoubleSeconds(absl::Now() - start);
     metrics.model_flops = report.flops;
-    const int64_t sent = replica_->journal().SentBytes("replica");
-    metrics.comm_bytes["replica"] = sent - std::exchange(sent_bytes_, sent);
+    std::map<std::string, int64_t> sent;
+    for (const auto& [what, bytes] : world_.journal().SentBytes()) sent[what.first] += bytes;
+    for (const auto& [axis, bytes] : sent) {
+      if (axis == world_.axis()) continue;  // Agreements about the run, not the training.
+      metrics.comm_bytes[axis] = bytes - std::exchange(sent_bytes_[axis], bytes);
+    }
     return reporter_->Step(metrics);
   }
 
@@ -140,10 +143,8 @@ class Run {
 
   Status Save() {
     const PhaseScope scope(reporter_->phases(), Phase::kCheckpoint);
-    const std::vector<SavedTensor> mine =
-        ShareToWrite(StateTensors(*trainer_), world_.rank(), world_.size());
     return SaveCheckpoint(MakeCheckpointGroup(world_), CheckpointsDir(config_.run_dir()),
-                          mine, MakeCheckpointInfo(*trainer_, config_, dataset_->fingerprint()),
+                          TensorsToWrite(*trainer_), MakeCheckpointInfo(*trainer_, config_, dataset_->fingerprint()),
                           static_cast<int>(config_.checkpoint().keep()));
   }
 
@@ -154,9 +155,8 @@ class Run {
   const std::string threads_warning_;
   std::unique_ptr<Dataset> dataset_;
   std::unique_ptr<RunReporter> reporter_;
-  std::unique_ptr<Communicator> replica_;
   std::unique_ptr<Trainer> trainer_;
-  int64_t sent_bytes_ = 0;
+  std::map<std::string, int64_t> sent_bytes_;  // By axis.
 };
 
 }  // namespace

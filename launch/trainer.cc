@@ -5,6 +5,7 @@
 #include <numbers>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_split.h"
 
 #include "core/autograd/node.h"
 #include "core/base/log.h"
@@ -48,6 +49,50 @@ int64_t CountCorrect(const Tensor& logits, const Tensor& labels) {
 
 }  // namespace
 
+StatusOr<Mesh> MeshOf(const RunConfig& config, int world_size) {
+  const RunConfig::Mesh& axes = config.mesh();
+  AxisArray sizes;
+  const int64_t given[] = {axes.replica(), axes.pipeline(), axes.shard(), axes.sequence(), axes.tensor()};
+  for (int i = 0; i < kNumAxes; ++i) sizes[i] = static_cast<int>(given[i]);
+  return Mesh::Create(sizes, world_size);
+}
+
+StatusOr<PipelineShape> PipelineShapeOf(const RunConfig& config) {
+  const ComponentConfig schedule = ToComponentConfig(config.pipeline_schedule());
+  const int64_t share =
+      config.batch().global_batch_size() / (config.mesh().replica() * config.mesh().shard());
+  const int64_t micro = config.batch().micro_batch_size();
+  const int64_t num_items = micro > 0 ? (share + micro - 1) / micro : 1;
+  ASSIGN_OR_RETURN(const Plan plan, MakePlan(schedule.name, config.mesh().pipeline(),
+                                             std::max<int64_t>(1, num_items), schedule.params));
+  return PipelineShape(plan);
+}
+
+StatusOr<std::vector<int>> UnitsOfStages(absl::string_view text, int num_units, int num_stages) {
+  if (num_stages > num_units) {
+    return absl::InvalidArgumentError(absl::StrCat("a model of ", num_units, " units has no ",
+                                                   num_stages, " pipeline stages"));
+  }
+  if (text.empty()) return EvenStages(num_units, num_stages);
+  std::vector<int> units;
+  int64_t sum = 0;
+  for (const absl::string_view piece : absl::StrSplit(text, ',')) {
+    int64_t count = 0;
+    if (!ParseInt(piece, &count) || count < 1 || count > num_units) {
+      return absl::InvalidArgumentError(
+          absl::StrCat("mesh.units_of_stage: '", piece, "' is no number of units"));
+    }
+    units.push_back(static_cast<int>(count));
+    sum += count;
+  }
+  if (static_cast<int>(units.size()) != num_stages || sum != num_units) {
+    return absl::InvalidArgumentError(absl::StrCat("mesh.units_of_stage: ", units.size(), " stages of ",
+                                                   sum, " units; the pipeline has ", num_stages,
+                                                   " stages, the model ", num_units, " units"));
+  }
+  return units;
+}
+
 double EvaluationReport::bits_per_byte() const {
   return loss.bytes == 0 ? 0 : loss.sum / std::numbers::ln2 / static_cast<double>(loss.bytes);
 }
@@ -61,13 +106,13 @@ StatusOr<DType> ComputeDType(absl::string_view name) {
 
 StatusOr<std::unique_ptr<Trainer>> Trainer::Create(const RunConfig& config, const Dataset& dataset,
                                                    Communicator& world, Device& device,
-                                                   PhaseTimer& phases) {
+                                                   PhaseTimer& phases, const ModelBuilder& model) {
   std::unique_ptr<Trainer> trainer(new Trainer(config, dataset, world, device, phases));
-  RETURN_IF_ERROR(trainer->Init());
+  RETURN_IF_ERROR(trainer->Init(model));
   return trainer;
 }
 
-Status Trainer::Init() {
+Status Trainer::Init(const ModelBuilder& builder) {
   DataShape shape;
   if (dataset_.is_text()) {
     shape.vocab_size = dataset_.num_classes();
@@ -75,32 +120,91 @@ Status Trainer::Init() {
     shape.num_features = dataset_.feature_shape().numel();
     shape.num_classes = dataset_.num_classes();
   }
-  ASSIGN_OR_RETURN(model_, MakeModel(ToComponentConfig(config_.model()), shape));
+  const RunConfig::Mesh& axes = config_.mesh();
+  ASSIGN_OR_RETURN(const Mesh mesh, MeshOf(config_, world_.size()));
+  ASSIGN_OR_RETURN(const PipelineShape pipeline, PipelineShapeOf(config_));
+  ASSIGN_OR_RETURN(mesh_, ModelMesh::Create(world_, mesh, {pipeline.rank_of_stage.front(),
+                                                           pipeline.rank_of_stage.back()}));
+  RETURN_IF_ERROR(MakeSequenceAxis());
+  const ModelLayout layout = {mesh_->tensor(axes.sharded_stream()), sequence_};
+  if (builder != nullptr) {
+    ASSIGN_OR_RETURN(model_, builder(shape, layout));
+  } else {
+    ASSIGN_OR_RETURN(model_, MakeModel(ToComponentConfig(config_.model()), shape, layout));
+  }
+  ASSIGN_OR_RETURN(PipelineOptions stages, CutIntoStages(pipeline));
   ASSIGN_OR_RETURN(const DType dtype, ComputeDType(config_.dtype()));
   ASSIGN_OR_RETURN(std::vector<UpdateGroup> groups, MakeGroups(config_));
   const ComponentConfig schedule = ToComponentConfig(config_.lr_schedule());
   ASSIGN_OR_RETURN(schedule_, LrSchedule::Create(schedule.name, schedule.params,
                                                  config_.learning_rate(), config_.num_steps()));
 
-  RETURN_IF_ERROR(model_->parameters().Materialize(device_, dtype, config_.seed()));
-  ASSIGN_OR_RETURN(update_, ParameterUpdate::Create(model_->parameters(), std::move(groups)));
+  const int zero_stage = static_cast<int>(axes.zero_stage());
+  const ReplicaGroups inside = mesh_->inside();
+  ParameterSet& parameters = model_->parameters();
+  RETURN_IF_ERROR(
+      parameters.Materialize(device_, dtype, config_.seed(), inside.ownership(zero_stage == 3)));
+  sharding_ = std::make_unique<ShardedParameters>(parameters, inside.owners, zero_stage == 3);
+  RETURN_IF_ERROR(sharding_->Refresh());
+  ASSIGN_OR_RETURN(update_, ParameterUpdate::Create(parameters, std::move(groups)));
   batch_options_ = {config_.batch().global_batch_size(), config_.batch().micro_batch_size(),
-                    config_.bucket_bytes()};
-  executor_ = std::make_unique<Executor>(*model_, ExecutorOptions{config_.recompute()});
+                    config_.bucket_bytes(), zero_stage};
+  executor_ = std::make_unique<Executor>(*model_, ExecutorOptions{config_.recompute()},
+                                         std::move(stages), sharding_.get());
   return CatchFailure([&] {
-    exchange_ = std::make_unique<AllReduceExchange>(model_->parameters(), device_, world_,
+    exchange_ = std::make_unique<AllReduceExchange>(parameters, device_, mesh_->replica(), inside,
+                                                    mesh_->share(), mesh_->num_shares(),
                                                     batch_options_);
   });
 }
 
-void Trainer::Resume(int64_t step) {
+Status Trainer::MakeSequenceAxis() {
+  const int size = mesh_->mesh().size(Axis::kSequence);
+  if (size > 1 && !dataset_.is_text()) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("mesh sequence=", size, ": images are not cut over the sequence axis"));
+  }
+  if (dataset_.is_text()) RETURN_IF_ERROR(CheckSequenceLength(config_.data().sequence_length(), size));
+  const ComponentConfig method = ToComponentConfig(config_.kv_exchange());
+  ASSIGN_OR_RETURN(SequenceAxis axis,
+                   SequenceAxis::Create(method.name, method.params, mesh_->groups()));
+  sequence_ = std::make_shared<const SequenceAxis>(std::move(axis));
+  return absl::OkStatus();
+}
+
+// Which units are whose, and the parameters of others forgotten.
+StatusOr<PipelineOptions> Trainer::CutIntoStages(const PipelineShape& pipeline) {
+  PipelineOptions options;
+  options.pipeline = mesh_->Over(Axis::kPipeline);
+  const ComponentConfig schedule = ToComponentConfig(config_.pipeline_schedule());
+  options.schedule = schedule.name;
+  options.schedule_params = schedule.params;
+  ASSIGN_OR_RETURN(options.units_of_stage, UnitsOfStages(config_.mesh().units_of_stage(),
+                                                         model_->num_units(), pipeline.num_stages()));
+  std::vector<int> rank_of_unit;
+  for (int stage = 0; stage < pipeline.num_stages(); ++stage) {
+    rank_of_unit.insert(rank_of_unit.end(), options.units_of_stage[stage],
+                        pipeline.rank_of_stage[stage]);
+  }
+  const int rank = mesh_->Coordinate(Axis::kPipeline);
+  model_->parameters().KeepUnits([&](int unit) { return rank_of_unit[unit] == rank; });
+  return options;
+}
+
+Status Trainer::Resume(int64_t step) {
   prefetcher_.reset();
   step_ = step;
   update_->set_step(step);
+  RETURN_IF_ERROR(CatchFailure([&] {
+    for (const auto& parameter : model_->parameters().parameters()) {
+      if (parameter->working.storage()->resident()) parameter->RefreshWorking();
+    }
+  }));
+  return sharding_->Refresh();
 }
 
 void Trainer::StartPrefetch() {
-  const int rank = world_.rank(), size = world_.size();
+  const int rank = mesh_->share(), size = mesh_->num_shares();
   const int64_t per_step = MicroBatches(batch_options_, rank, size, 0).size();
   const Sampler sampler(dataset_.num_samples(Split::kTrain), config_.seed());
   const auto make = [this, sampler, rank, size, per_step](int64_t i) -> StatusOr<HostBatch> {
@@ -116,11 +220,15 @@ void Trainer::StartPrefetch() {
                                              kPrefetchedBatches);
 }
 
-StatusOr<Batch> Trainer::Load(const WorkItem& item) {
+StatusOr<Batch> Trainer::Load(const WorkItem& item, double* flops) {
   if (prefetcher_ == nullptr) StartPrefetch();
-  ASSIGN_OR_RETURN(const HostBatch host, prefetcher_->Next());
+  ASSIGN_OR_RETURN(HostBatch host, prefetcher_->Next());
   CHECK(host.segments.front().sample == item.samples.front()) << "the loader lost its place";
+  TokenLayout whole;
+  whole.segments = host.segments;
+  *flops += 3 * model_->ForwardFlops(whole);
   Batch batch;
+  host = sequence_->Cut(std::move(host));
   RETURN_IF_ERROR(CatchFailure([&] { batch = ToDevice(host, device_); }));
   return batch;
 }
@@ -137,89 +245,93 @@ StatusOr<StepReport> Trainer::Step() {
   context.training = true;
   context.seed = config_.seed();
   double flops = 0;
-  const auto load = [&](const WorkItem& item) -> StatusOr<Batch> {
-    ASSIGN_OR_RETURN(Batch batch, Load(item));
-    flops += 3 * model_->ForwardFlops(batch.layout);
-    return batch;
-  };
+  const auto load = [&](const WorkItem& item) { return Load(item, &flops); };
   const std::vector<WorkItem> items = exchange_->Plan(step_);
   ASSIGN_OR_RETURN(const RoundReport round, executor_->Run(items, load, context, *exchange_));
   phases_.Add(Phase::kData, round.load);
   phases_.Add(Phase::kForward, round.forward);
   phases_.Add(Phase::kBackward, round.backward);
+  phases_.Add(Phase::kExchangeWait, round.wait);
   ASSIGN_OR_RETURN(const std::vector<CompletedJob> jobs, Exchange(round.losses));
-  const PhaseScope scope(phases_, Phase::kOptimizer);
-  for (const CompletedJob& job : jobs) {
-    if (job.loss.count == 0) {
-      return absl::InvalidArgumentError(
-          absl::StrCat("step ", step_ + 1, ": the batch has no label to predict"));
-    }
-    const double mean = 1 / static_cast<double>(job.loss.count);
-    report.loss = job.loss.sum * mean;
-    RETURN_IF_ERROR(CatchFailure(
-        [&] { report.grad_norm = mean * std::sqrt(SumOfSquares(job.gradients->All())); }));
-    if (!std::isfinite(report.loss) || !std::isfinite(report.grad_norm)) {
-      return absl::InvalidArgumentError(
-          absl::StrCat("step ", step_ + 1, ": the loss is ", report.loss, " and the gradient norm ",
-                       report.grad_norm, "; the parameters were left as they were. Try a lower "
-                       "learning_rate, a longer warm-up or clip_norm"));
-    }
-    report.num_tokens = job.loss.count;
-    report.learning_rate = schedule_.LearningRate(step_);
-    update_->Step(*job.gradients, report.learning_rate,
-                  mean * ClipFactor(report.grad_norm, config_.clip_norm()));
-  }
-  report.flops = flops * world_.size();  // Equal shares, up to one sample.
+  for (const CompletedJob& job : jobs) RETURN_IF_ERROR(Apply(job, &report));
+  report.flops = flops * mesh_->num_shares();  // Equal shares, up to one sample.
   report.step = ++step_;
   return report;
 }
 
+Status Trainer::Apply(const CompletedJob& job, StepReport* report) {
+  const PhaseScope scope(phases_, Phase::kOptimizer);
+  if (job.loss.count == 0) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("step ", step_ + 1, ": the batch has no label to predict"));
+  }
+  const double mean = 1 / static_cast<double>(job.loss.count);
+  double squares = 0;
+  RETURN_IF_ERROR(CatchFailure([&] {
+    squares = SumOfCountedSquares(model_->parameters(), *job.gradients,
+                                  mesh_->Coordinate(Axis::kTensor));
+  }));
+  RETURN_IF_ERROR(SumOver(mesh_->inside().whole, device_, "gradient norm", {&squares, 1}));
+  report->loss = job.loss.sum * mean;
+  report->grad_norm = mean * std::sqrt(squares);
+  if (!std::isfinite(report->loss) || !std::isfinite(report->grad_norm)) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "step ", step_ + 1, ": the loss is ", report->loss, " and the gradient norm ",
+        report->grad_norm, "; the parameters were left as they were. Try a lower learning_rate, a "
+        "longer warm-up or clip_norm"));
+  }
+  report->num_tokens = job.loss.count;
+  report->learning_rate = schedule_.LearningRate(step_);
+  update_->Step(*job.gradients, report->learning_rate,
+                mean * ClipFactor(report->grad_norm, config_.clip_norm()));
+  return sharding_->Refresh();
+}
+
 StatusOr<EvaluationReport> Trainer::Evaluate(int64_t num_batches) {
   const PhaseScope scope(phases_, Phase::kEvaluation);
-  const NoGrad no_grad;
   const int64_t batch_size = config_.batch().global_batch_size();
   int64_t num_samples = dataset_.num_samples(Split::kValidation);
   if (num_batches > 0) num_samples = std::min(num_samples, num_batches * batch_size);
-  const Share share = ShareOf(num_samples, world_.rank(), world_.size());
-  const int64_t micro = std::max<int64_t>(
-      1, config_.batch().micro_batch_size() > 0 ? config_.batch().micro_batch_size()
-                                                : batch_size / world_.size());
-  EvaluationReport report;
-  int64_t correct = 0;
-  for (int64_t first = share.first; first < share.last; first += micro) {
+  AllReduceOptions options = batch_options_;
+  options.global_batch_size = num_samples;
+  if (options.micro_batch_size == 0) {
+    options.micro_batch_size = std::max<int64_t>(1, batch_size / mesh_->num_shares());
+  }
+  const std::vector<WorkItem> items = MicroBatches(options, mesh_->share(), mesh_->num_shares(), 0);
+
+  const auto load = [&](const WorkItem& item) -> StatusOr<Batch> {
     std::vector<SampleRef> samples;
-    for (int64_t i = first; i < std::min(first + micro, share.last); ++i) samples.push_back({i, i});
+    for (const int64_t i : item.samples) samples.push_back({i, i});
     HostBatch host;
     RETURN_IF_ERROR(dataset_.Fill(Split::kValidation, samples, &host));
-    RETURN_IF_ERROR(CatchFailure([&] {
-      const Batch batch = ToDevice(host, device_);
-      ForwardContext context;
-      context.layout = batch.layout;
-      if (dataset_.is_text()) {
-        report.loss.Add({ForwardLoss(*model_, batch, context).Item(), batch.num_targets,
-                         batch.num_bytes});
-      } else {
-        const Tensor logits = model_->Logits(batch, context);
-        report.loss.Add({CrossEntropy(logits, batch.labels).Item(), batch.num_targets, 0});
-        correct += CountCorrect(logits, batch.labels);
-      }
-    }));
-  }
-  RETURN_IF_ERROR(CatchFailure([&] {
-    const Tensor sums = Tensor::FromVector(
-        device_, {4},
-        {report.loss.sum, static_cast<double>(report.loss.count),
-         static_cast<double>(report.loss.bytes), static_cast<double>(correct)},
-        DType::kF64);
-    ThrowIfError(world_.AllReduce(sums, {.purpose = "evaluation"})->Wait());
-    const std::vector<double> values = sums.ToVector();
-    report.loss = {values[0], static_cast<int64_t>(values[1]), static_cast<int64_t>(values[2])};
-    correct = static_cast<int64_t>(values[3]);
-  }));
+    host = sequence_->Cut(std::move(host));
+    Batch batch;
+    RETURN_IF_ERROR(CatchFailure([&] { batch = ToDevice(host, device_); }));
+    return batch;
+  };
+  LossSum sum;
+  int64_t correct = 0;
+  const auto score = [&](const Tensor& hidden, const Batch& batch, const ForwardContext& context) {
+    if (dataset_.is_text()) {
+      const Tensor loss = model_->RunUnit(model_->num_units() - 1, hidden, batch, context);
+      sum.Add({loss.Item(), batch.num_targets, batch.num_bytes});
+    } else {
+      const Tensor logits = model_->Logits(hidden, batch, context);
+      sum.Add({CrossEntropy(logits, batch.labels).Item(), batch.num_targets, 0});
+      correct += CountCorrect(logits, batch.labels);
+    }
+  };
+  RETURN_IF_ERROR(executor_->Evaluate(items, load, {}, score));
+  double sums[] = {sum.sum, static_cast<double>(sum.count), static_cast<double>(sum.bytes),
+                   static_cast<double>(correct)};
+  RETURN_IF_ERROR(SumOver(mesh_->inside().losses, device_, "evaluation", absl::MakeSpan(sums)));
+  RETURN_IF_ERROR(SumOver(&mesh_->replica(), device_, "evaluation", absl::MakeSpan(sums)));
+  EvaluationReport report;
+  report.loss = {sums[0], static_cast<int64_t>(sums[1]), static_cast<int64_t>(sums[2])};
   if (report.loss.count == 0) {
     return absl::FailedPreconditionError("the validation split has no label to predict");
   }
-  if (!dataset_.is_text()) report.accuracy = static_cast<double>(correct) / report.loss.count;
+  if (!dataset_.is_text()) report.accuracy = sums[3] / sums[1];
   return report;
 }
 

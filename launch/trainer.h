@@ -2,20 +2,22 @@
 // is train.h; tests and benchmarks use the trainer as it is.
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
 
 #include "core/device/device.h"
-#include "core/module/model.h"
 #include "data/dataset.h"
 #include "data/prefetch.h"
 #include "launch/phase_timer.h"
 #include "launch/run_config.pb.h"
+#include "models/models.h"
 #include "optim/lr_schedules.h"
 #include "optim/parameter_update.h"
 #include "parallel/comm/communicator.h"
 #include "parallel/pipeline/executor.h"
+#include "parallel/shard/model_mesh.h"
 #include "parallel/sync/all_reduce_exchange.h"
 
 namespace trireme {
@@ -37,36 +39,49 @@ struct EvaluationReport {
   double bits_per_byte() const;  // 0 when the labels stand for no text.
 };
 
+// Declares a model in place of the config's.
+using ModelBuilder =
+    std::function<StatusOr<std::unique_ptr<Model>>(const DataShape& data, const ModelLayout& layout)>;
+
 class Trainer {
  public:
-  // The config is resolved and checked. Everything is allocated here. All of the references outlive this.
+  // The config is resolved and checked; `world` has the ranks of its mesh. Everything is allocated here. All
+  // of the references outlive this.
   static StatusOr<std::unique_ptr<Trainer>> Create(const RunConfig& config, const Dataset& dataset,
                                                    Communicator& world, Device& device,
-                                                   PhaseTimer& phases);
+                                                   PhaseTimer& phases,
+                                                   const ModelBuilder& model = nullptr);
 
   // One update. ABORTED-like statuses of other ranks, INVALID_ARGUMENT when the loss is not finite (the
   // update is not made).
   StatusOr<StepReport> Step();
 
+  // Of the owned slices, after a step.
+  const UnitTensors& gradients() { return exchange_->gradients(); }
+  const ModelMesh& mesh() const { return *mesh_; }
+
   // The mean over the first num_batches batches (0: all) of the validation split, shared by the ranks.
   StatusOr<EvaluationReport> Evaluate(int64_t num_batches);
 
   int64_t step() const { return step_; }
-  // Continues from `step` steps done; parameters and states were filled by the caller.
-  void Resume(int64_t step);
+  // Continues from `step` steps done; owned slices and states were filled by the caller.
+  Status Resume(int64_t step);
 
   Model& model() { return *model_; }
   ParameterUpdate& update() { return *update_; }
-  const GradientBuffers& gradients() { return exchange_->sink(0); }
+  Executor& executor() { return *executor_; }
 
  private:
   Trainer(const RunConfig& config, const Dataset& dataset, Communicator& world, Device& device,
           PhaseTimer& phases)
       : config_(config), dataset_(dataset), world_(world), device_(device), phases_(phases) {}
-  Status Init();
+  Status Init(const ModelBuilder& model);
+  Status MakeSequenceAxis();
+  StatusOr<PipelineOptions> CutIntoStages(const PipelineShape& pipeline);
   void StartPrefetch();
-  StatusOr<Batch> Load(const WorkItem& item);
+  StatusOr<Batch> Load(const WorkItem& item, double* flops);
   StatusOr<std::vector<CompletedJob>> Exchange(absl::Span<const LossSum> losses);
+  Status Apply(const CompletedJob& job, StepReport* report);
 
   const RunConfig config_;
   const Dataset& dataset_;
@@ -74,7 +89,10 @@ class Trainer {
   Device& device_;
   PhaseTimer& phases_;
   AllReduceOptions batch_options_;
+  std::unique_ptr<ModelMesh> mesh_;
+  std::shared_ptr<const SequenceAxis> sequence_;
   std::unique_ptr<Model> model_;
+  std::unique_ptr<ShardedParameters> sharding_;
   std::optional<ParameterUpdate> update_;
   LrSchedule schedule_;
   std::unique_ptr<AllReduceExchange> exchange_;
@@ -82,6 +100,11 @@ class Trainer {
   std::unique_ptr<Prefetcher> prefetcher_;
   int64_t step_ = 0;
 };
+
+// What a resolved config asks for: the mesh; where pipeline stages are; how many of a model's units each has.
+StatusOr<Mesh> MeshOf(const RunConfig& config, int world_size);
+StatusOr<PipelineShape> PipelineShapeOf(const RunConfig& config);
+StatusOr<std::vector<int>> UnitsOfStages(absl::string_view text, int num_units, int num_stages);
 
 // "f32", "bf16", "f64".
 StatusOr<DType> ComputeDType(absl::string_view name);

@@ -39,10 +39,12 @@ class Mlp : public Model {
     return unit + 1 == num_units() ? CrossEntropy(y_nc, batch.labels) : y_nc;
   }
 
-  Tensor Logits(const Batch& batch, const ForwardContext& context) override {
-    Tensor y_nc = Flat(batch);
-    for (int unit = 0; unit < num_units(); ++unit) y_nc = RunLayer(unit, y_nc, context);
-    return y_nc;
+  Tensor Logits(const Tensor& hidden, const Batch& batch, const ForwardContext& context) override {
+    return RunLayer(num_units() - 1, num_units() == 1 ? Flat(batch) : hidden, context);
+  }
+
+  Shape HiddenShape(int unit, const Batch& batch) const override {
+    return {batch.inputs.dim(0), layers_[unit].weight->spec.global[1]};
   }
 
   double ForwardFlops(const TokenLayout& layout) const override {
@@ -82,7 +84,10 @@ class Mlp : public Model {
 }  // namespace
 
 StatusOr<std::unique_ptr<Model>> MakeMlp(const Params& params, const ComponentConfig& config,
-                                         const DataShape& data) {
+                                         const DataShape& data, const ModelLayout& layout) {
+  if (layout.tensor.size > 1) {
+    return absl::InvalidArgumentError("mlp: is not cut over the tensor axis");
+  }
   if (!config.parts.empty()) return absl::InvalidArgumentError("mlp: has no parts");
   if (data.num_features == 0 || data.num_classes == 0) {
     return absl::InvalidArgumentError("mlp: needs data made of features and classes");

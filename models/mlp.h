@@ -12,6 +12,6 @@ inline constexpr ParamInfo kMlpParams[] = {
     {"dropout", ParamType::kFloat, "0", "after each activation", 0, 0.99},
 };
 StatusOr<std::unique_ptr<Model>> MakeMlp(const Params& params, const ComponentConfig& config,
-                                         const DataShape& data);
+                                         const DataShape& data, const ModelLayout& layout);
 
 }  // namespace trireme

@@ -14,10 +14,11 @@ absl::Span<const Entry<ModelFactory>> Models() {
   return kEntries;
 }
 
-StatusOr<std::unique_ptr<Model>> MakeModel(const ComponentConfig& config, const DataShape& data) {
+StatusOr<std::unique_ptr<Model>> MakeModel(const ComponentConfig& config, const DataShape& data,
+                                           const ModelLayout& layout) {
   ASSIGN_OR_RETURN(const auto* entry, FindEntry("model", Models(), config.name));
   ASSIGN_OR_RETURN(const Params params, Params::Create(entry->name, entry->params, config.params));
-  return entry->factory(params, config, data);
+  return entry->factory(params, config, data, layout);
 }
 
 }  // namespace trireme

@@ -1,4 +1,4 @@
-// Legend: n tokens, c width, f mlp_width, v vocabulary.
+// Legend: n tokens, c width, f mlp_width, v vocabulary; over the tensor axis f and v are this rank's part.
 #include "models/transformer.h"
 
 #include <cmath>
@@ -9,6 +9,8 @@
 #include "core/module/scope.h"
 #include "core/ops/ops.h"
 #include "models/attention/token_mixer.h"
+#include "parallel/layers/column_linear.h"
+#include "parallel/layers/vocabulary.h"
 
 namespace trireme {
 namespace {
@@ -23,8 +25,10 @@ struct Layer {
 
 class Transformer : public Model {
  public:
-  explicit Transformer(const Params& params)
-      : width_(params.Int("width")),
+  Transformer(const Params& params, const ModelLayout& layout)
+      : tensor_(layout.tensor),
+        sequence_(layout.sequence),
+        width_(params.Int("width")),
         mlp_width_(params.Int("mlp_width")),
         dropout_(params.Float("dropout")),
         epsilon_(params.Float("norm_epsilon")) {}
@@ -34,31 +38,32 @@ class Transformer : public Model {
     const Scope root(parameters());
     const double stddev = params.Float("init_stddev");
     const double output_stddev = stddev / std::sqrt(2.0 * mixers.size());
-    const Init init = Init::Normal(stddev), one = Init::Constant(1);
-    embedding_ = root.Child("embedding").Declare("weight", {vocab_size, width_}, init);
+    const Init init = Init::Normal(stddev);
+    embedding_ = tensor_.DeclareRows(root.Child("embedding"), "weight", {vocab_size, width_}, init);
     for (size_t i = 0; i < mixers.size(); ++i) {
       const Scope scope = root.InUnit(i + 1).Child("layers").Child(absl::StrCat(i));
       Layer layer;
       layer.path = scope.path();
-      layer.mixer_norm = scope.Child("mixer_norm").Declare("gain", {width_}, one, false);
+      layer.mixer_norm = Gain(scope.Child("mixer_norm"));
       ASSIGN_OR_RETURN(const auto* entry, FindEntry("attention", Attentions(), mixers[i].name));
       ASSIGN_OR_RETURN(const Params mixer_params,
                        Params::Create(entry->name, entry->params, mixers[i].params));
       ASSIGN_OR_RETURN(layer.mixer,
-                       entry->factory(mixer_params, {width_, stddev, output_stddev, epsilon_},
+                       entry->factory(mixer_params, {width_, stddev, output_stddev, epsilon_, tensor_, sequence_},
                                       scope.Child("mixer")));
-      layer.mlp_norm = scope.Child("mlp_norm").Declare("gain", {width_}, one, false);
+      layer.mlp_norm = Gain(scope.Child("mlp_norm"));
       const Scope mlp = scope.Child("mlp");
-      layer.gate = mlp.Declare("gate", {mlp_width_, width_}, init);
-      layer.up = mlp.Declare("up", {mlp_width_, width_}, init);
-      layer.down = mlp.Declare("down", {width_, mlp_width_}, Init::Normal(output_stddev));
+      layer.gate = tensor_.DeclareRows(mlp, "gate", {mlp_width_, width_}, init);
+      layer.up = tensor_.DeclareRows(mlp, "up", {mlp_width_, width_}, init);
+      layer.down =
+          tensor_.DeclareColumns(mlp, "down", {width_, mlp_width_}, Init::Normal(output_stddev));
       layers_.push_back(std::move(layer));
     }
     const Scope last = root.InUnit(mixers.size() + 1);
-    final_norm_ = last.Child("final_norm").Declare("gain", {width_}, one, false);
+    final_norm_ = Gain(last.Child("final_norm"));
     head_ = params.Bool("tied_head")
-                ? embedding_
-                : last.Child("head").Declare("weight", {vocab_size, width_}, init);
+                ? last.Share(embedding_)
+                : tensor_.DeclareRows(last.Child("head"), "weight", {vocab_size, width_}, init);
     return absl::OkStatus();
   }
 
@@ -67,17 +72,20 @@ class Transformer : public Model {
   Tensor RunUnit(int unit, const Tensor& hidden, const Batch& batch,
                  const ForwardContext& context) override {
     if (unit == 0) {
-      return Dropped(Embedding(batch.inputs, embedding_->working), "embedding", context);
+      return Dropped(VocabularyEmbedding(tensor_, batch.inputs, *embedding_), "embedding", context);
     }
     if (unit + 1 < num_units()) return RunLayer(layers_[unit - 1], hidden, context);
-    return LinearCrossEntropy(RmsNorm(hidden, final_norm_->working, epsilon_), head_->working,
-                              batch.labels);
+    return VocabularyCrossEntropy(tensor_, RmsNorm(hidden, final_norm_->working, epsilon_), *head_,
+                                  batch.labels);
   }
 
-  Tensor Logits(const Batch& batch, const ForwardContext& context) override {
-    Tensor hidden;
-    for (int unit = 0; unit + 1 < num_units(); ++unit) hidden = RunUnit(unit, hidden, batch, context);
-    return Linear(RmsNorm(hidden, final_norm_->working, epsilon_), head_->working);
+  Tensor Logits(const Tensor& hidden, const Batch& batch, const ForwardContext&) override {
+    return VocabularyLogits(tensor_, RmsNorm(hidden, final_norm_->working, epsilon_),
+                            batch.inputs.dim(0), *head_);
+  }
+
+  Shape HiddenShape(int, const Batch& batch) const override {
+    return {tensor_.StreamRows(batch.inputs.dim(0)), width_};
   }
 
   double ForwardFlops(const TokenLayout& layout) const override {
@@ -95,21 +103,29 @@ class Transformer : public Model {
         (*layer.mixer)(RmsNorm(x_nc, layer.mixer_norm->working, epsilon_), context);
     const Tensor y_nc = Add(x_nc, Dropped(mixed, layer.path + ".mixer", context));
     const Tensor z_nc = RmsNorm(y_nc, layer.mlp_norm->working, epsilon_);
-    const Tensor u_nf =
-        SwiGlu(Linear(z_nc, layer.gate->working), Linear(z_nc, layer.up->working));
-    return Add(y_nc, Dropped(Linear(u_nf, layer.down->working), layer.path + ".mlp", context));
+    const std::vector<Tensor> gate_up_nf =
+        ColumnLinear(tensor_, z_nc, context.layout.num_tokens(), {layer.gate, layer.up});
+    const Tensor u_nf = SwiGlu(gate_up_nf[0], gate_up_nf[1]);
+    const Tensor added = tensor_.ToStream(Linear(u_nf, layer.down->working), "mlp output");
+    return Add(y_nc, Dropped(added, layer.path + ".mlp", context));
   }
 
   Tensor Dropped(const Tensor& x_nc, absl::string_view where, const ForwardContext& context) const {
     if (!context.training || dropout_ == 0) return x_nc;
     return Dropout(x_nc, dropout_,
                    MakeRngKey(context.seed, absl::StrCat(where, ".dropout"), context.step),
-                   context.layout);
+                   tensor_.StreamLayout(context.layout));
   }
 
+  const Parameter* Gain(const Scope& norm) const {
+    return tensor_.DeclareOnStream(norm, "gain", {width_}, Init::Constant(1));
+  }
+
+  const TensorAxis tensor_;
+  const std::shared_ptr<const SequenceAxis> sequence_;
   const int64_t width_, mlp_width_;
   const double dropout_, epsilon_;
-  const Parameter* embedding_ = nullptr;
+  Parameter* embedding_ = nullptr;
   std::vector<Layer> layers_;
   const Parameter* final_norm_ = nullptr;
   const Parameter* head_ = nullptr;
@@ -118,7 +134,8 @@ class Transformer : public Model {
 }  // namespace
 
 StatusOr<std::unique_ptr<Model>> MakeTransformer(const Params& params, const ComponentConfig& config,
-                                                 const DataShape& data) {
+                                                 const DataShape& data,
+                                                 const ModelLayout& layout) {
   const int64_t vocab_size =
       params.Int("vocab_size") > 0 ? params.Int("vocab_size") : data.vocab_size;
   if (data.vocab_size == 0) {
@@ -127,6 +144,12 @@ StatusOr<std::unique_ptr<Model>> MakeTransformer(const Params& params, const Com
   if (vocab_size < data.vocab_size) {
     return absl::InvalidArgumentError(absl::StrCat("transformer: vocab_size = ", vocab_size,
                                                    " but the data has ", data.vocab_size, " tokens"));
+  }
+  for (const auto& [name, size] : {std::pair("vocab_size", vocab_size),
+                                   std::pair("mlp_width", params.Int("mlp_width"))}) {
+    if (size >= layout.tensor.size) continue;
+    return absl::InvalidArgumentError(
+        absl::StrCat("transformer: ", name, " = ", size, " cannot be cut over tensor=", layout.tensor.size));
   }
   const std::string& pattern = params.String("layers");
   if (pattern.empty()) return absl::InvalidArgumentError("transformer: layers is empty");
@@ -146,7 +169,7 @@ StatusOr<std::unique_ptr<Model>> MakeTransformer(const Params& params, const Com
     }
     mixers.push_back(part->second);
   }
-  auto model = std::make_unique<Transformer>(params);
+  auto model = std::make_unique<Transformer>(params, layout);
   RETURN_IF_ERROR(model->Declare(params, mixers, vocab_size));
   return model;
 }

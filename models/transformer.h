@@ -20,6 +20,6 @@ inline constexpr ParamInfo kTransformerParams[] = {
                                                "are divided by sqrt(2 num_layers)", 0},
 };
 StatusOr<std::unique_ptr<Model>> MakeTransformer(const Params& params, const ComponentConfig& config,
-                                                 const DataShape& data);
+                                                 const DataShape& data, const ModelLayout& layout);
 
 }  // namespace trireme

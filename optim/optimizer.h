@@ -19,7 +19,7 @@ namespace trireme {
 struct UpdateSlice {
   Tensor owned;
   Tensor grad;
-  Tensor working;              // Undefined when it shares owned's storage.
+  Tensor working;              // Its rows of the working copy; undefined when there is nothing to round into.
   std::vector<Tensor> states;  // As many as state_names().
   double learning_rate = 0;
   double weight_decay = 0;

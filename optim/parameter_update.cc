@@ -1,5 +1,7 @@
 #include "optim/parameter_update.h"
 
+#include <unordered_map>
+
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
@@ -22,25 +24,28 @@ bool MatchesPattern(absl::string_view pattern, absl::string_view text) {
 
 StatusOr<ParameterUpdate> ParameterUpdate::Create(const ParameterSet& parameters,
                                                   std::vector<UpdateGroup> groups) {
-  ParameterUpdate update;
   std::vector<bool> used(groups.size());
-  const auto& all = parameters.parameters();
-  for (size_t i = 0; i < all.size(); ++i) {
+  std::unordered_map<std::string, int> group_of;
+  for (const std::string& path : parameters.Paths()) {
     size_t group = 0;
-    while (group < groups.size() && !MatchesPattern(groups[group].pattern, all[i]->spec.path)) ++group;
+    while (group < groups.size() && !MatchesPattern(groups[group].pattern, path)) ++group;
     if (group == groups.size()) {
-      return absl::InvalidArgumentError(
-          absl::StrCat("no parameter group matches '", all[i]->spec.path, "'"));
+      return absl::InvalidArgumentError(absl::StrCat("no parameter group matches '", path, "'"));
     }
     used[group] = true;
-    update.slices_.push_back({all[i].get(), static_cast<int>(i), static_cast<int>(group), {}});
+    group_of[path] = static_cast<int>(group);
   }
   for (size_t group = 0; group < groups.size(); ++group) {
     if (used[group]) continue;
     return absl::InvalidArgumentError(absl::StrCat("parameter group '", groups[group].pattern,
                                                    "' has no parameter left to match"));
   }
+  ParameterUpdate update;
   update.groups_ = std::move(groups);
+  for (const auto& parameter : parameters.parameters()) {
+    update.slices_.push_back({parameter.get(), static_cast<int>(update.slices_.size()),
+                              group_of[parameter->spec.path], {}});
+  }
   RETURN_IF_ERROR(CatchFailure([&] {
     for (Slice& slice : update.slices_) {
       const Tensor& owned = slice.parameter->owned;
@@ -54,7 +59,7 @@ StatusOr<ParameterUpdate> ParameterUpdate::Create(const ParameterSet& parameters
   return update;
 }
 
-void ParameterUpdate::Step(const GradientBuffers& gradients, double learning_rate,
+void ParameterUpdate::Step(const UnitTensors& gradients, double learning_rate,
                            double grad_scale) {
   ++step_;
   for (size_t g = 0; g < groups_.size(); ++g) {
@@ -63,10 +68,12 @@ void ParameterUpdate::Step(const GradientBuffers& gradients, double learning_rat
     for (const Slice& slice : slices_) {
       if (slice.group != static_cast<int>(g)) continue;
       const Parameter& parameter = *slice.parameter;
-      const bool shared = parameter.working.storage() == parameter.owned.storage();
+      // Nothing to round into when the two share memory, or when the working copy comes by a gather.
+      const bool rounds = parameter.working.storage() != parameter.owned.storage() &&
+                          parameter.working.storage()->resident();
       const bool decays = group.decay && parameter.spec.decay;
-      slices.push_back({parameter.owned, gradients.gradient(slice.index),
-                        shared ? Tensor() : parameter.working, slice.states,
+      slices.push_back({parameter.owned, gradients.of(slice.index),
+                        rounds ? parameter.OwnedRows() : Tensor(), slice.states,
                         learning_rate * group.lr_scale,
                         decays ? group.optimizer->weight_decay() : 0});
     }

@@ -5,7 +5,7 @@
 #include <string>
 #include <vector>
 
-#include "core/module/gradient_buffers.h"
+#include "core/module/unit_tensors.h"
 #include "core/module/parameter.h"
 #include "optim/optimizer.h"
 
@@ -30,8 +30,8 @@ class ParameterUpdate {
   static StatusOr<ParameterUpdate> Create(const ParameterSet& parameters,
                                           std::vector<UpdateGroup> groups);
 
-  // One step: `gradients` times grad_scale, at learning rate lr (times each group's scale).
-  void Step(const GradientBuffers& gradients, double learning_rate, double grad_scale);
+  // One step of the owned slices: their `gradients` times grad_scale, at learning rate lr (times each group's scale).
+  void Step(const UnitTensors& gradients, double learning_rate, double grad_scale);
 
   // Steps taken; the bias corrections count from here.
   int64_t step() const { return step_; }

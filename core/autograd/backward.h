@@ -30,11 +30,6 @@ void Backward(absl::Span<const Tensor> outputs, absl::Span<const Tensor> grads, 
 void NestedBackward(absl::Span<const Tensor> outputs, absl::Span<const Tensor> grads,
                     BackwardRun& run);
 
-// The identity on x, placed at the entry of unit `unit` of a model. Its backward runs after that of
-// every op recorded later, so it reports UnitDone(unit) (after the weight closures, when these are
-// deferred). When x needs no gradient nothing is recorded: the end of Backward is the report.
-Tensor UnitBoundary(const Tensor& x, int unit);
-
 // Runs fn without saving anything but `inputs`, and again in backward. fn must be a function of its
 // inputs and of leaves (parameters): random numbers are counters, so dropout repeats itself.
 using RecomputedFn = std::function<std::vector<Tensor>(absl::Span<const Tensor> inputs)>;

@@ -19,9 +19,6 @@ class GradientSink {
   // The caller writes the slot before anything else is opened. An undefined buffer: this sink does not
   // want the leaf's gradient.
   virtual Slot Open(const Tensor& leaf) = 0;
-
-  // All of this backward's contributions to the parameters used in unit `unit` are in.
-  virtual void UnitDone(int unit) { (void)unit; }
 };
 
 // Adds alpha * grad to the leaf's slot.

@@ -1,19 +1,7 @@
 #include "core/autograd/backward.h"
+#include "core/autograd/graph_cut.h"
 
 namespace trireme {
-
-Tensor UnitBoundary(const Tensor& x, int unit) {
-  if (!NeedsGrad({x})) return x;
-  return RecordNested("unit_boundary", {x}, {x.Detach()},
-                      [unit](absl::Span<const Tensor> grad_outputs, BackwardRun& run) -> Grads {
-                        if (run.deferred == nullptr) {
-                          run.sink.UnitDone(unit);
-                        } else {
-                          run.deferred->Add([unit](GradientSink& sink) { sink.UnitDone(unit); });
-                        }
-                        return {grad_outputs[0]};
-                      })[0];
-}
 
 std::vector<Tensor> Recompute(absl::Span<const Tensor> inputs, RecomputedFn fn) {
   std::vector<Tensor> outputs;
@@ -30,25 +18,23 @@ std::vector<Tensor> Recompute(absl::Span<const Tensor> inputs, RecomputedFn fn) 
       "recompute", inputs, std::move(outputs),
       [saved = std::move(saved), wanted = std::move(wanted), fn = std::move(fn)](
           absl::Span<const Tensor> grad_outputs, BackwardRun& run) -> Grads {
-        // The inputs are outputs of a node, not leaves: what reaches them goes on from here, also
-        // the gradient of an input used as a weight, which would else end in the sink.
-        Grads input_grads(saved.size());
+        // Cuts, not leaves: what reaches an input goes on from here, also the gradient of an input
+        // used as a weight, which would else end in the sink.
+        std::vector<GraphCut> cuts(saved.size());
         std::vector<Tensor> outputs;
         {
           const EnableGrad enable_grad;
           std::vector<Tensor> inputs = saved;
           for (size_t i = 0; i < saved.size(); ++i) {
             if (!wanted[i]) continue;
-            inputs[i] = RecordNested(
-                "recompute_input", {}, {saved[i].Detach()},
-                [&input_grads, i](absl::Span<const Tensor> grads, BackwardRun&) -> Grads {
-                  input_grads[i] = grads[0];
-                  return {};
-                })[0];
+            cuts[i] = GraphCut(saved[i]);
+            inputs[i] = cuts[i].tensor();
           }
           outputs = fn(inputs);
         }
         NestedBackward(outputs, grad_outputs, run);
+        Grads input_grads;
+        for (GraphCut& cut : cuts) input_grads.push_back(cut.TakeGrad());
         return input_grads;
       });
 }

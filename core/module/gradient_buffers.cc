@@ -1,65 +1,63 @@
 #include "core/module/gradient_buffers.h"
 
-#include <algorithm>
+#include <utility>
 
 #include "core/base/log.h"
 
 namespace trireme {
 
-GradientBuffers::GradientBuffers(const ParameterSet& parameters, Device& device) {
-  const auto& all = parameters.parameters();
-  int num_units = 0;
-  DType dtype = DType::kF32;
-  for (const auto& parameter : all) {
-    num_units = std::max(num_units, parameter->spec.unit + 1);
-    dtype = parameter->owned.dtype();
-  }
-  std::vector<int64_t> offsets(all.size());
-  int64_t offset = 0;
-  for (int unit = 0; unit < num_units; ++unit) {
-    unit_begin_.push_back(offset);
-    for (size_t i = 0; i < all.size(); ++i) {
-      if (all[i]->spec.unit != unit) continue;
-      offsets[i] = offset;
-      offset += all[i]->working.numel();
-    }
-  }
-  unit_begin_.push_back(offset);
-  flat_ = Tensor::Empty(device, {offset}, dtype, MemoryKind::kGradients, "gradients");
-  for (size_t i = 0; i < all.size(); ++i) {
-    const Tensor& working = all[i]->working;
-    entries_.push_back(
-        {flat_.View1D(offsets[i], working.numel()).WithShape(working.shape()), all[i]->spec.unit});
-    by_leaf_[working.impl().get()] = static_cast<int>(i);
-  }
+GradientBuffers::GradientBuffers(const ParameterSet& parameters, Device& device)
+    : GradientBuffers(parameters,
+                      UnitTensors(UnitsOf(parameters), WorkingShapes(parameters), device,
+                                  MasterType(parameters), MemoryKind::kGradients, "gradients")) {}
+
+GradientBuffers::GradientBuffers(const ParameterSet& parameters, const UnitTensors& flat) {
+  for (const auto& parameter : parameters.parameters()) Add(*parameter, flat.of(size()));
+}
+
+std::unique_ptr<GradientBuffers> GradientBuffers::Transient(const ParameterSet& parameters,
+                                                            Device& device) {
+  std::unique_ptr<GradientBuffers> buffers(new GradientBuffers);
+  buffers->transient_ = &device;
+  for (const auto& parameter : parameters.parameters()) buffers->Add(*parameter, Tensor());
+  return buffers;
+}
+
+void GradientBuffers::Add(const Parameter& parameter, Tensor buffer) {
+  by_leaf_[parameter.working.impl().get()] = size();
+  entries_.push_back({&parameter, std::move(buffer)});
 }
 
 void GradientBuffers::Reset() {
-  for (Entry& entry : entries_) entry.fresh = true;
+  for (Entry& entry : entries_) {
+    entry.fresh = true;
+    if (transient_ != nullptr) entry.buffer = Tensor();
+  }
 }
 
-void GradientBuffers::ZeroUntouched(int first_unit, int last_unit) {
-  for (Entry& entry : entries_) {
-    if (!entry.fresh || entry.unit < first_unit || entry.unit > last_unit) continue;
-    entry.buffer.Fill(0);
-    entry.fresh = false;
+Tensor GradientBuffers::Take(int i) {
+  CHECK(transient_ != nullptr) << "only transient gradients are taken";
+  entries_[i].fresh = true;
+  return std::exchange(entries_[i].buffer, Tensor());
+}
+
+void GradientBuffers::ZeroIfUntouched(int i) {
+  if (entries_[i].fresh) Open(entries_[i]).buffer.Fill(0);
+}
+
+GradientSink::Slot GradientBuffers::Open(Entry& entry) {
+  if (!entry.buffer.defined()) {
+    entry.buffer = Tensor::Empty(*transient_, entry.parameter->spec.local.size,
+                                 entry.parameter->owned.dtype(), MemoryKind::kGradients,
+                                 entry.parameter->spec.path);
   }
+  return {entry.buffer, std::exchange(entry.fresh, false)};
 }
 
 GradientSink::Slot GradientBuffers::Open(const Tensor& leaf) {
   const auto it = by_leaf_.find(leaf.impl().get());
   CHECK(it != by_leaf_.end()) << "a gradient arrived for a leaf that is no parameter of the model";
-  Entry& entry = entries_[it->second];
-  return {entry.buffer, std::exchange(entry.fresh, false)};
-}
-
-void GradientBuffers::UnitDone(int unit) {
-  if (unit_callback_ != nullptr) unit_callback_(unit);
-}
-
-Tensor GradientBuffers::Units(int first_unit, int last_unit) const {
-  const int64_t begin = unit_begin_[first_unit];
-  return flat_.View1D(begin, unit_begin_[last_unit + 1] - begin);
+  return Open(entries_[it->second]);
 }
 
 }  // namespace trireme

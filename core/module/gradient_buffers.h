@@ -1,52 +1,54 @@
-// Gradients of a model's parameters, in the accumulation type, laid out unit by unit: the gradients of a
-// unit are one dense run of elements, and so are those of neighbouring units, so that buckets need no
-// packing.
+// Gradients of a model's parameters on this rank, in the accumulation type, with the shapes of the working
+// copies: where backward adds.
 #pragma once
 
-#include <functional>
+#include <memory>
 #include <unordered_map>
 #include <vector>
 
 #include "core/autograd/gradient_sink.h"
-#include "core/module/parameter.h"
+#include "core/module/unit_tensors.h"
 
 namespace trireme {
 
 class GradientBuffers : public GradientSink {
  public:
-  // Throws Failure when memory runs out. The parameters must be materialized and outlive this.
+  // Memory of its own, one dense run. Throws Failure when memory runs out. The parameters must be
+  // materialized and outlive this.
   GradientBuffers(const ParameterSet& parameters, Device& device);
+  // In the memory of `flat`, whose shapes are those of the working copies.
+  GradientBuffers(const ParameterSet& parameters, const UnitTensors& flat);
 
-  // Called when the gradients of a unit are complete for this backward pass.
-  using UnitCallback = std::function<void(int unit)>;
-  void set_unit_callback(UnitCallback callback) { unit_callback_ = std::move(callback); }
+  // Each gradient comes to be with its first contribution and goes with Take.
+  static std::unique_ptr<GradientBuffers> Transient(const ParameterSet& parameters, Device& device);
 
   // Forgets all values: the next contribution to each parameter overwrites.
   void Reset();
-  // Zeroes what no contribution reached in these units.
-  void ZeroUntouched(int first_unit, int last_unit);
+  // Zero, when no contribution reached it.
+  void ZeroIfUntouched(int i);
+  // The sum so far of a transient gradient, which the next contribution starts anew.
+  Tensor Take(int i);
 
   Slot Open(const Tensor& leaf) override;
-  void UnitDone(int unit) override;
 
-  // The gradient of parameter i of the set, as its local box.
+  // Of parameter i of the set, as its local box.
   const Tensor& gradient(int i) const { return entries_[i].buffer; }
-  // All elements of units [first, last], dense; may be empty.
-  Tensor Units(int first_unit, int last_unit) const;
-  Tensor All() const { return flat_; }
-  int num_units() const { return static_cast<int>(unit_begin_.size()) - 1; }
+  int size() const { return static_cast<int>(entries_.size()); }
 
  private:
   struct Entry {
+    const Parameter* parameter;
     Tensor buffer;
-    int unit = 0;
     bool fresh = true;
   };
-  Tensor flat_;
-  std::vector<Entry> entries_;         // By parameter.
-  std::vector<int64_t> unit_begin_;    // Offsets into flat_; one more than there are units.
+
+  GradientBuffers() = default;
+  void Add(const Parameter& parameter, Tensor buffer);
+  Slot Open(Entry& entry);
+
+  Device* transient_ = nullptr;  // Where transient gradients are made.
+  std::vector<Entry> entries_;   // By parameter.
   std::unordered_map<const TensorImpl*, int> by_leaf_;
-  UnitCallback unit_callback_;
 };
 
 }  // namespace trireme

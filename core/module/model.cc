@@ -9,7 +9,6 @@ Tensor ForwardLoss(Model& model, const Batch& batch, const ForwardContext& conte
   Tensor hidden;
   const int last = model.num_units() - 1;
   for (int unit = 0; unit <= last; ++unit) {
-    if (hidden.defined()) hidden = UnitBoundary(hidden, unit);
     // The last unit's saved state lives for the shortest time; to drop it would save nothing.
     if (recompute && unit > 0 && unit < last) {
       hidden = Recompute({hidden}, [&model, unit, batch, context](absl::Span<const Tensor> inputs) {
@@ -20,6 +19,14 @@ Tensor ForwardLoss(Model& model, const Batch& batch, const ForwardContext& conte
     }
   }
   return hidden;
+}
+
+Tensor ForwardLogits(Model& model, const Batch& batch, const ForwardContext& context) {
+  Tensor hidden;
+  for (int unit = 0; unit + 1 < model.num_units(); ++unit) {
+    hidden = model.RunUnit(unit, hidden, batch, context);
+  }
+  return model.Logits(hidden, batch, context);
 }
 
 }  // namespace trireme

@@ -20,10 +20,18 @@ class Model {
   virtual Tensor RunUnit(int unit, const Tensor& hidden, const Batch& batch,
                          const ForwardContext& context) = 0;
 
-  // The scores of each class or token, [n, classes]. Undefined from models that have none.
-  virtual Tensor Logits(const Batch& batch, const ForwardContext& context) {
-    (void)batch, (void)context;
+  // What enters the last unit, to the scores of each class or token, [n, classes]. Undefined from models that
+  // have none.
+  virtual Tensor Logits(const Tensor& hidden, const Batch& batch, const ForwardContext& context) {
+    (void)hidden, (void)batch, (void)context;
     return Tensor();
+  }
+
+  // The shape of what enters `unit` (> 0): what pipeline stages send each other. Empty from models that
+  // cannot be cut into stages.
+  virtual Shape HiddenShape(int unit, const Batch& batch) const {
+    (void)unit, (void)batch;
+    return Shape();
   }
 
   // Of the forward pass over these segments: multiply-adds count two, attention half its square. A
@@ -40,9 +48,10 @@ class Model {
   ParameterSet parameters_;
 };
 
-// Runs all units, with a boundary before each (UnitDone reports) and, with `recompute`, nothing saved
-// inside them.
+// Runs all units; with `recompute`, nothing inside them is kept for backward.
 Tensor ForwardLoss(Model& model, const Batch& batch, const ForwardContext& context,
                    bool recompute = false);
+// All but the last, and its scores.
+Tensor ForwardLogits(Model& model, const Batch& batch, const ForwardContext& context);
 
 }  // namespace trireme

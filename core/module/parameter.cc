@@ -1,18 +1,60 @@
 #include "core/module/parameter.h"
 
+#include <algorithm>
+
+#include "absl/strings/str_cat.h"
+
 #include "core/base/log.h"
 #include "core/base/rng.h"
+#include "core/base/share.h"
 #include "core/device/kernel.h"
 #include "core/ops/init.h"
 
 namespace trireme {
 
+Status CheckSpec(const ParamSpec& spec) {
+  const auto error = [&](absl::string_view what) {
+    return absl::InvalidArgumentError(absl::StrCat("parameter '", spec.path, "': ", what));
+  };
+  const AxisSet model_axes = {Axis::kPipeline, Axis::kTensor};
+  if (spec.global.rank() == 0) return error("has no dimension");
+  RETURN_IF_ERROR(CheckInside(spec.local, spec.global));
+  if (!model_axes.Contains(spec.split | spec.partial_grad)) {
+    return error("split and partial_grad name model axes only");
+  }
+  if (spec.split.empty() && !(spec.local == WholeBox(spec.global))) {
+    return error(absl::StrCat("is split by no axis, yet this rank has ", spec.local.ToString(), " of it"));
+  }
+  if (spec.split.Contains(Axis::kTensor) && spec.partial_grad.Contains(Axis::kTensor)) {
+    return error("the tensor axis cannot both split it and add up its gradients");
+  }
+  if (spec.copies != 1 && !spec.split.Contains(Axis::kTensor)) {
+    return error("has copies along the tensor axis, which does not split it");
+  }
+  if (spec.units.empty()) return error("is used by no unit");
+  return absl::OkStatus();
+}
+
+Tensor Parameter::OwnedRows() const {
+  const int64_t first = owned_box.begin[0] - spec.local.begin[0];
+  return working.Detach().AsStrided(owned_box.size, working.strides(), first * working.strides()[0]);
+}
+
 void Parameter::RefreshWorking() const {
-  if (working.storage() != owned.storage()) working.Detach().CopyFrom(owned);
+  if (working.storage() != owned.storage()) OwnedRows().CopyFrom(owned);
+}
+
+bool IsCounted(const Parameter& parameter, int tensor_rank) {
+  const ParamSpec& spec = parameter.spec;
+  const int same_before = spec.split.Contains(Axis::kTensor) ? tensor_rank % spec.copies : tensor_rank;
+  return same_before == 0 && parameter.unit() == spec.units.front();
 }
 
 Parameter* ParameterSet::Declare(ParamSpec spec) {
+  const Status sound = CheckSpec(spec);
+  CHECK(sound.ok()) << sound.message();
   auto parameter = std::make_unique<Parameter>();
+  parameter->units = spec.units;
   parameter->spec = std::move(spec);
   Parameter* const raw = parameter.get();
   CHECK(by_path_.emplace(raw->spec.path, raw).second)
@@ -21,22 +63,45 @@ Parameter* ParameterSet::Declare(ParamSpec spec) {
   return raw;
 }
 
-Status ParameterSet::Materialize(Device& device, DType compute_dtype, uint64_t seed) {
+void ParameterSet::KeepUnits(const std::function<bool(int unit)>& runs_here) {
+  std::vector<std::unique_ptr<Parameter>> kept;
+  for (auto& parameter : parameters_) {
+    std::vector<int> units;
+    for (const int unit : parameter->units) {
+      if (runs_here(unit)) units.push_back(unit);
+    }
+    parameter->units = std::move(units);
+    (parameter->units.empty() ? elsewhere_ : kept).push_back(std::move(parameter));
+  }
+  parameters_ = std::move(kept);
+}
+
+Status ParameterSet::Materialize(Device& device, DType compute_dtype, uint64_t seed,
+                                 const Ownership& ownership) {
   return CatchFailure([&] {
+    compute_dtype_ = compute_dtype;
+    const DType master = AccumulationType(compute_dtype);
     for (const auto& parameter : parameters_) {
       const ParamSpec& spec = parameter->spec;
-      parameter->owned = Tensor::Empty(device, spec.local.size, AccumulationType(compute_dtype),
-                                       MemoryKind::kParameters, spec.path);
+      const Share rows = ShareOf(spec.local.size[0], ownership.index, ownership.count);
+      Box& box = parameter->owned_box;
+      box = spec.local;
+      box.begin[0] += rows.first;
+      box.size[0] = rows.size();
+      const auto empty = [&](const Shape& shape, DType dtype) {
+        return Tensor::Empty(device, shape, dtype, MemoryKind::kParameters, spec.path);
+      };
+      parameter->working = empty(spec.local.size, compute_dtype);
+      parameter->owned = master == compute_dtype && !ownership.separate
+                             ? parameter->OwnedRows()
+                             : empty(box.size, master);
       if (spec.init.kind == Init::Kind::kConstant) {
         parameter->owned.Fill(spec.init.value);
       } else {
         DrawNormal(parameter->owned, MakeRngKey(seed, spec.path), spec.init.value, spec.global,
-                   spec.local.begin);
+                   box.begin);
       }
-      parameter->working = parameter->owned.dtype() == compute_dtype
-                               ? parameter->owned.Detach()
-                               : parameter->owned.CopyTo(compute_dtype, MemoryKind::kParameters,
-                                                         spec.path);
+      parameter->RefreshWorking();
       parameter->working.set_requires_grad();
     }
   });
@@ -47,9 +112,17 @@ Parameter* ParameterSet::Find(absl::string_view path) const {
   return it == by_path_.end() ? nullptr : it->second;
 }
 
+std::vector<std::string> ParameterSet::Paths() const {
+  std::vector<std::string> paths;
+  for (const auto* list : {&parameters_, &elsewhere_}) {
+    for (const auto& parameter : *list) paths.push_back(parameter->spec.path);
+  }
+  return paths;
+}
+
 int64_t ParameterSet::num_elements() const {
   int64_t n = 0;
-  for (const auto& parameter : parameters_) n += parameter->spec.global.numel();
+  for (const auto& [path, parameter] : by_path_) n += parameter->spec.global.numel();
   return n;
 }
 

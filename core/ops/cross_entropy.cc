@@ -6,6 +6,7 @@
 #include "core/base/log.h"
 #include "core/device/kernel.h"
 #include "core/ops/elementwise.h"
+#include "core/ops/gemm.h"
 #include "core/ops/layout.h"
 #include "core/ops/matmul.h"
 #include "core/ops/ops.h"
@@ -38,7 +39,7 @@ Tensor CrossEntropy(const Tensor& logits, const Tensor& labels) {
   const DType acc = AccumulationType(x.dtype());
   const PerToken rows(x, acc);
   Launch(x.device(), &KernelTable::CrossEntropy,
-         CrossEntropyArgs{x.view(), at.view(), rows.losses.view(), rows.norms.view()});
+         CrossEntropyArgs{x.view(), at.view(), rows.losses.view(), rows.norms.view(), 0, x.dim(1)});
   return Record("cross_entropy", {logits}, Sum(rows.losses),
                 [x, at, norms = rows.norms](absl::Span<const Tensor> grads) -> Grads {
                   const Tensor dx = Tensor::Empty(x.device(), x.shape(), x.dtype(),
@@ -51,16 +52,6 @@ Tensor CrossEntropy(const Tensor& logits, const Tensor& labels) {
 }
 
 namespace {
-
-Tensor Transposed(const Tensor& x) {
-  return x.AsStrided({x.dim(1), x.dim(0)}, {x.strides()[1], x.strides()[0]}, 0);
-}
-
-void Multiply(const Tensor& a, const Tensor& b, const Tensor& c, double beta) {
-  GemmArgs args{a.view(), b.view(), c.view()};
-  args.beta = beta;
-  Launch(c.device(), &KernelTable::Gemm, args);
-}
 
 // y = seed * x, or y += seed * x.
 void Scale(const Tensor& x, const Tensor& seed, const Tensor& y, bool accumulate) {
@@ -80,6 +71,13 @@ int64_t ChunkTokens(int64_t vocabulary, DType acc) {
 }  // namespace
 
 Tensor LinearCrossEntropy(const Tensor& x, const Tensor& weight, const Tensor& labels,
+                          int64_t chunk_tokens) {
+  const auto nothing_to_merge = [](const Tensor&, const Tensor&, const Tensor&) {};
+  return LinearCrossEntropy(x, weight, labels, {0, weight.dim(0)}, nothing_to_merge, chunk_tokens);
+}
+
+Tensor LinearCrossEntropy(const Tensor& x, const Tensor& weight, const Tensor& labels,
+                          const ClassRange& classes, const MergeClassesFn& merge,
                           int64_t chunk_tokens) {
   CHECK(x.rank() == 2 && weight.rank() == 2 && x.dim(1) == weight.dim(1) &&
         x.dtype() == weight.dtype())
@@ -113,17 +111,18 @@ Tensor LinearCrossEntropy(const Tensor& x, const Tensor& weight, const Tensor& l
       const int64_t size = std::min(chunk, n - begin);
       const Tensor x_chunk = Rows(x_data, begin, size), labels_chunk = at.View1D(begin, size);
       const Tensor logits = Rows(logits_memory, 0, size), dlogits = Rows(dlogits_memory, 0, size);
-      const Tensor norms = Rows(rows.norms, begin, size);
-      Multiply(x_chunk, Transposed(w), logits, 0);
+      const Tensor losses = rows.losses.View1D(begin, size), norms = Rows(rows.norms, begin, size);
+      RunGemm(x_chunk, TransposeLast(w), logits, 0);
       Launch(device, &KernelTable::CrossEntropy,
-             CrossEntropyArgs{logits.view(), labels_chunk.view(),
-                              rows.losses.View1D(begin, size).view(), norms.view()});
+             CrossEntropyArgs{logits.view(), labels_chunk.view(), losses.view(), norms.view(),
+                              classes.first, classes.count});
+      merge(labels_chunk, losses, norms);
       if (!wants_dx && !wants_dw) continue;
       Launch(device, &KernelTable::CrossEntropyBackward,
              CrossEntropyBackwardArgs{logits.view(), labels_chunk.view(), norms.view(), View(),
-                                      dlogits.view()});
-      if (wants_dx) Multiply(dlogits, w, Rows(dx, begin, size), 0);
-      if (wants_dw) Multiply(Transposed(dlogits), x_chunk, dw, begin == 0 ? 0 : 1);
+                                      dlogits.view(), classes.first});
+      if (wants_dx) RunGemm(dlogits, w, Rows(dx, begin, size), 0);
+      if (wants_dw) RunGemm(TransposeLast(dlogits), x_chunk, dw, begin == 0 ? 0 : 1);
     }
   }
 

@@ -9,6 +9,10 @@
 namespace trireme {
 
 Tensor Embedding(const Tensor& ids, const Tensor& table) {
+  return Embedding(ids, table, {0, table.dim(0)});
+}
+
+Tensor Embedding(const Tensor& ids, const Tensor& table, const ClassRange& rows) {
   CHECK(ids.rank() == 1 && (ids.dtype() == DType::kI32 || ids.dtype() == DType::kI64))
       << DTypeName(ids.dtype()) << ids.shape() << " ids [embedding]";
   CHECK_EQ(table.rank(), 2) << "[embedding]";
@@ -16,11 +20,12 @@ Tensor Embedding(const Tensor& ids, const Tensor& table) {
   const Tensor y = Tensor::Empty(table.device(), {ids.dim(0), table.dim(1)}, table.dtype(),
                                  MemoryKind::kActivations, "embedding");
   Launch(table.device(), &KernelTable::Embedding,
-         EmbeddingArgs{ids64.view(), table.Contiguous().view(), y.view()});
+         EmbeddingArgs{ids64.view(), table.Contiguous().view(), y.view(), rows.first, rows.count});
 
-  const auto add_rows = [ids64](const Tensor& dy, const Tensor& dtable, bool fresh) {
+  const auto add_rows = [ids64, first = rows.first](const Tensor& dy, const Tensor& dtable, bool fresh) {
     Launch(dy.device(), &KernelTable::EmbeddingBackward,
-           EmbeddingBackwardArgs{ids64.view(), dy.Contiguous().view(), dtable.view(), fresh});
+           EmbeddingBackwardArgs{ids64.view(), dy.Contiguous().view(), dtable.view(), first,
+                                 fresh});
   };
   if (table.is_leaf()) {
     return Record(

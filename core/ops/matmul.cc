@@ -4,18 +4,12 @@
 #include "core/autograd/node.h"
 #include "core/base/log.h"
 #include "core/device/kernel.h"
+#include "core/ops/gemm.h"
 #include "core/ops/layout.h"
 #include "core/ops/ops.h"
 
 namespace trireme {
 namespace {
-
-Tensor TransposeLast(const Tensor& x) {
-  Shape shape = x.shape(), strides = x.strides();
-  std::swap(shape[-1], shape[-2]);
-  std::swap(strides[-1], strides[-2]);
-  return x.AsStrided(shape, strides, 0);
-}
 
 // x [..., k] as a matrix [rows, k]; a matrix stays as it is, whatever its strides.
 Tensor AsMatrix(const Tensor& x) {
@@ -23,14 +17,6 @@ Tensor AsMatrix(const Tensor& x) {
   int64_t rows = 1;
   for (int i = 0; i < x.rank() - 1; ++i) rows *= x.dim(i);
   return x.Contiguous().WithShape({rows, x.dim(-1)});
-}
-
-void RunGemm(const Tensor& a, const Tensor& b, const Tensor& c, double beta,
-             const Tensor& bias = Tensor()) {
-  GemmArgs args{a.view(), b.view(), c.view()};
-  args.beta = beta;
-  if (bias.defined()) args.bias = bias.view();
-  Launch(c.device(), &KernelTable::Gemm, args);
 }
 
 Shape BatchDims(const Shape& shape) { return Shape(shape.dims().subspan(0, shape.rank() - 2)); }
@@ -59,6 +45,20 @@ Tensor FactorGradient(const Tensor& left, const Tensor& right, const Shape& shap
 }
 
 }  // namespace
+
+Tensor TransposeLast(const Tensor& x) {
+  Shape shape = x.shape(), strides = x.strides();
+  std::swap(shape[-1], shape[-2]);
+  std::swap(strides[-1], strides[-2]);
+  return x.AsStrided(shape, strides, 0);
+}
+
+void RunGemm(const Tensor& a, const Tensor& b, const Tensor& c, double beta, const Tensor& bias) {
+  GemmArgs args{a.view(), b.view(), c.view()};
+  args.beta = beta;
+  if (bias.defined()) args.bias = bias.view();
+  Launch(c.device(), &KernelTable::Gemm, args);
+}
 
 Tensor MatMul(const Tensor& a, const Tensor& b, bool transpose_a, bool transpose_b) {
   CHECK(a.rank() >= 2 && b.rank() >= 2 && a.dtype() == b.dtype())

@@ -6,6 +6,7 @@
 // Legend: n tokens, h heads, g key-value heads, d head width, v vocabulary.
 #pragma once
 
+#include <functional>
 #include <vector>
 
 #include "absl/strings/string_view.h"
@@ -71,8 +72,15 @@ Tensor MatMul(const Tensor& a, const Tensor& b, bool transpose_a = false, bool t
 // gradient is a weight closure (split backward).
 Tensor Linear(const Tensor& x, const Tensor& weight, const Tensor& bias = Tensor());
 
+// Rows [first, first + rows) of a table of `count`.
+struct ClassRange {
+  int64_t first, count;
+};
+
 // Indexing. ids i32 or i64; an id outside the table throws Failure(OUT_OF_RANGE) naming it.
 Tensor Embedding(const Tensor& ids, const Tensor& table);                     // [n], [v, c] -> [n, c]
+// Of a table of which only a range of rows is here: ids in the others give zeros.
+Tensor Embedding(const Tensor& ids, const Tensor& table, const ClassRange& rows);
 Tensor Gather(const Tensor& x, int dim, const Tensor& index);                 // As torch.gather.
 Tensor ScatterAdd(const Tensor& x, int dim, const Tensor& index, const Tensor& src);
 
@@ -86,6 +94,14 @@ Tensor CrossEntropy(const Tensor& logits, const Tensor& labels);
 // gradient is needed, dx and dweight are computed in the forward pass, chunk by chunk, and only scaled
 // in backward, so logits are computed once. chunk_tokens 0: chosen by size.
 Tensor LinearCrossEntropy(const Tensor& x, const Tensor& weight, const Tensor& labels,
+                          int64_t chunk_tokens = 0);
+
+// The same where the rows of `weight` are only a range of the classes. merge(labels, losses, norms), called for each chunk, turns what CrossEntropyArgs says of a part
+// (softmax.h) into what it says of all classes. dx is then the part of a sum.
+using MergeClassesFn =
+    std::function<void(const Tensor& labels, const Tensor& losses, const Tensor& norms)>;
+Tensor LinearCrossEntropy(const Tensor& x, const Tensor& weight, const Tensor& labels,
+                          const ClassRange& classes, const MergeClassesFn& merge,
                           int64_t chunk_tokens = 0);
 
 // Over the last dimension. gain and bias have its size; bias may be undefined.

@@ -1,6 +1,6 @@
 // Softmax attention: grouped queries (Ainslie et al. 2023), rotary positions (Su et al. 2021), optional
 // norm of queries and keys (Henry et al. 2020).
-// Legend: n tokens, c width, h heads, g key-value heads, d head width.
+// Legend: n tokens, c width, h heads, g key-value heads, d head width; h and g are this rank's over the tensor axis.
 #include "models/attention/softmax_attention.h"
 
 #include <algorithm>
@@ -9,6 +9,7 @@
 #include "absl/strings/str_cat.h"
 
 #include "core/ops/ops.h"
+#include "parallel/layers/column_linear.h"
 
 namespace trireme {
 namespace {
@@ -27,24 +28,28 @@ class SoftmaxAttention : public TokenMixer {
         window_(params.Int("window")) {
     const int64_t c = shape.width, d = sizes.width;
     const Init init = Init::Normal(shape.init_stddev);
-    wq_ = scope.Declare("wq", {sizes.heads * d, c}, init);
-    wk_ = scope.Declare("wk", {sizes.kv_heads * d, c}, init);
-    wv_ = scope.Declare("wv", {sizes.kv_heads * d, c}, init);
-    wo_ = scope.Declare("wo", {c, sizes.heads * d}, Init::Normal(shape.output_stddev));
+    const TensorAxis& tensor = shape.tensor;
+    const int copies = KvCopies();
+    wq_ = tensor.DeclareRows(scope, "wq", {sizes.heads * d, c}, init, d);
+    wk_ = tensor.DeclareCopiedRows(scope, "wk", {sizes.kv_heads * d, c}, init, copies);
+    wv_ = tensor.DeclareCopiedRows(scope, "wv", {sizes.kv_heads * d, c}, init, copies);
+    wo_ = tensor.DeclareColumns(scope, "wo", {c, sizes.heads * d}, Init::Normal(shape.output_stddev), d);
     if (params.Bool("qk_norm")) {
-      q_norm_ = scope.Child("q_norm").Declare("gain", {d}, Init::Constant(1), /*decay=*/false);
-      k_norm_ = scope.Child("k_norm").Declare("gain", {d}, Init::Constant(1), /*decay=*/false);
+      q_norm_ = tensor.DeclareOnColumns(scope.Child("q_norm"), "gain", {d}, Init::Constant(1));
+      k_norm_ = tensor.DeclareOnColumns(scope.Child("k_norm"), "gain", {d}, Init::Constant(1));
     }
   }
 
   Tensor operator()(const Tensor& x_nc, const ForwardContext& context) const override {
-    const Tensor q_nhd = Positioned(Heads(x_nc, wq_, sizes_.heads), q_norm_, context);
-    const Tensor k_ngd = Positioned(Heads(x_nc, wk_, sizes_.kv_heads), k_norm_, context);
-    const Tensor v_ngd = Heads(x_nc, wv_, sizes_.kv_heads);
-    const KeyRanges ranges = CausalKeyRanges(x_nc.device(), context.layout, window_);
-    const Tensor y_nhd = Attention(q_nhd, k_ngd, v_ngd, ranges,
-                                   1 / std::sqrt(static_cast<double>(sizes_.width)));
-    return Linear(Reshape(y_nhd, {x_nc.dim(0), sizes_.heads * sizes_.width}), wo_->working);
+    const int64_t n = context.layout.num_tokens();
+    const std::vector<Tensor> qkv = ColumnLinear(shape_.tensor, x_nc, n, {wq_, wk_, wv_});
+    const Tensor q_nhd = Positioned(Heads(qkv[0]), q_norm_, context);
+    const Tensor k_ngd = Positioned(Heads(qkv[1]), k_norm_, context);
+    const Tensor y_nhd =
+        shape_.sequence->Attend(q_nhd, k_ngd, Heads(qkv[2]), context.layout, window_,
+                                1 / std::sqrt(static_cast<double>(sizes_.width)));
+    const Tensor y = Linear(Reshape(y_nhd, {n, wo_->spec.local.size[1]}), wo_->working);
+    return shape_.tensor.ToStream(y, "attention output");
   }
 
   double ForwardFlops(const TokenLayout& layout) const override {
@@ -62,9 +67,14 @@ class SoftmaxAttention : public TokenMixer {
   }
 
  private:
-  static Tensor Heads(const Tensor& x_nc, const Parameter* weight, int64_t heads) {
-    const Tensor y = Linear(x_nc, weight->working);
-    return Reshape(y, {x_nc.dim(0), heads, y.dim(1) / heads});
+  // How many ranks of the tensor axis have the same key-value heads.
+  int KvCopies() const {
+    const int size = shape_.tensor.size;
+    return size <= sizes_.kv_heads ? 1 : size / static_cast<int>(sizes_.kv_heads);
+  }
+
+  Tensor Heads(const Tensor& x) const {
+    return Reshape(x, {x.dim(0), x.dim(1) / sizes_.width, sizes_.width});
   }
 
   Tensor Positioned(Tensor x_nhd, const Parameter* norm, const ForwardContext& context) const {
@@ -98,6 +108,17 @@ StatusOr<std::unique_ptr<TokenMixer>> MakeSoftmaxAttention(const Params& params,
     }
     sizes.width = shape.width / sizes.heads;
   }
+  const int64_t tensor = shape.tensor.size;
+  if (sizes.heads % tensor != 0) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "softmax: heads = ", sizes.heads, " cannot be shared equally over tensor=", tensor));
+  }
+  if (sizes.kv_heads % tensor != 0 && tensor % sizes.kv_heads != 0) {
+    return absl::InvalidArgumentError(absl::StrCat("softmax: of kv_heads = ", sizes.kv_heads,
+                                                   " and tensor=", tensor, " neither divides the other"));
+  }
+  RETURN_IF_ERROR(shape.sequence->CheckHeads(sizes.heads / tensor,
+                                             std::max<int64_t>(1, sizes.kv_heads / tensor)));
   if (params.Float("rotary_theta") > 0 && sizes.width % 2 != 0) {
     return absl::InvalidArgumentError(
         absl::StrCat("softmax: rotary positions need an even head_width, not ", sizes.width));

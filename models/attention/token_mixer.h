@@ -8,6 +8,8 @@
 #include "core/batch.h"
 #include "core/module/scope.h"
 #include "core/tensor/tensor.h"
+#include "parallel/layers/tensor_axis.h"
+#include "parallel/sequence/sequence_axis.h"
 
 namespace trireme {
 
@@ -15,7 +17,8 @@ class TokenMixer {
  public:
   virtual ~TokenMixer() = default;
 
-  // x [n, width] -> [n, width]; tokens see others of their own document only.
+  // From the residual stream, normed, to what is added to it: [n, width], or its rows on this rank. Tokens
+  // see others of their own document only.
   virtual Tensor operator()(const Tensor& x, const ForwardContext& context) const = 0;
 
   // Of one forward pass over these segments; multiply-adds count two.
@@ -27,6 +30,8 @@ struct MixerShape {
   double init_stddev = 0;    // Of projections.
   double output_stddev = 0;  // Of the projection that writes the residual stream.
   double norm_epsilon = 0;
+  TensorAxis tensor;
+  std::shared_ptr<const SequenceAxis> sequence;
 };
 
 // Declares the mixer's parameters under `scope`. INVALID_ARGUMENT when sizes do not fit.

@@ -8,7 +8,7 @@
 #include <vector>
 
 #include "core/base/status.h"
-#include "parallel/mesh/axis.h"
+#include "core/module/axis.h"
 
 namespace trireme {
 

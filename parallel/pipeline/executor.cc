@@ -1,72 +1,344 @@
 #include "parallel/pipeline/executor.h"
 
-#include <utility>
+#include <algorithm>
+#include <optional>
 
+#include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
 
-#include "core/autograd/backward.h"
+#include "core/autograd/node.h"
+#include "core/base/log.h"
+#include "core/base/share.h"
+#include "parallel/pipeline/verify.h"
 
 namespace trireme {
 namespace {
 
-class Stopwatch {
+// Adds the time of a scope to a total.
+class Timed {
  public:
-  // The time since the last call.
-  absl::Duration Lap() {
-    const absl::Time now = absl::Now();
-    return now - std::exchange(last_, now);
-  }
+  explicit Timed(absl::Duration& total) : total_(total) {}
+  ~Timed() { total_ += absl::Now() - start_; }
 
  private:
-  absl::Time last_ = absl::Now();
+  absl::Duration& total_;
+  const absl::Time start_ = absl::Now();
+};
+
+// A unit of one micro-batch, between its forward and its backward.
+struct UnitPass {
+  GraphCut input;
+  Tensor output;  // Undefined when it is to be computed again.
+  DeferredWeights weights;
+};
+
+using StageOfItem = std::pair<int, int>;
+
+// A tensor from another rank, or from a stage of this one.
+struct Arrival {
+  Tensor tensor;
+  std::unique_ptr<Work> work;
 };
 
 }  // namespace
 
+// One round on one rank. Throws Failure.
+class Executor::Round {
+ public:
+  // exchange: nullptr to evaluate, and then `score` has the last unit.
+  Round(Executor& executor, const LoweredPlan& plan, absl::Span<const WorkItem> items,
+        const LoadFn& load, const ForwardContext& context, GradientExchange* exchange,
+        const ScoreFn* score)
+      : executor_(executor),
+        plan_(plan),
+        rank_(executor.rank()),
+        model_(executor.model_),
+        items_(items),
+        load_(load),
+        context_(context),
+        exchange_(exchange),
+        score_(score),
+        batches_(items.size()),
+        batch_uses_(items.size(), std::count(plan.rank_of_stage.begin(), plan.rank_of_stage.end(),
+                                             executor.rank())) {
+    for (const WorkItem& item : items) {
+      const int num_sinks = item.sink + 1;
+      report_.losses.resize(std::max<int>(num_sinks, report_.losses.size()));
+      waiting_.resize(report_.losses.size());
+      waiting_[item.sink].resize(model_.num_units());
+      for (int& count : waiting_[item.sink]) ++count;
+    }
+    if (report_.losses.empty()) report_.losses.resize(1);
+  }
+
+  RoundReport Run() {
+    for (const LoweredAction& action : plan_.programs[rank_]) RunAction(action);
+    const Timed timed(report_.wait);
+    for (const auto& work : sends_) ThrowIfError(work->Wait());
+    return std::move(report_);
+  }
+
+ private:
+  void RunAction(const LoweredAction& action) {
+    const StageOfItem at = {action.stage, action.micro_batch};
+    switch (action.kind) {
+      case LoweredKind::F:
+        return Forward(at);
+      case LoweredKind::I:
+        return Backward(at, /*split=*/true);
+      case LoweredKind::B:
+        return Backward(at, /*split=*/false);
+      case LoweredKind::W:
+        return Weights(at);
+      case LoweredKind::RecvActivation:
+        return Receive(activations_[at], UnitsOf(at).begin, at, action.peer, "activations");
+      case LoweredKind::RecvGradient:
+        return Receive(gradients_[at], UnitsOf(at).end, at, action.peer, "activation gradients");
+      case LoweredKind::SendActivation:
+        return Send(action.peer, "activations");
+      case LoweredKind::SendGradient:
+        return Send(action.peer, "activation gradients");
+    }
+  }
+
+  UnitRange UnitsOf(const StageOfItem& at) const { return executor_.stages_[at.first]; }
+  bool IsLast(const StageOfItem& at) const { return at.first + 1 == executor_.num_stages(); }
+
+  const Batch& BatchOf(int item) {
+    for (; num_loaded_ <= item; ++num_loaded_) {
+      const Timed timed(report_.load);
+      batches_[num_loaded_] = ValueOrThrow(load_(items_[num_loaded_]));
+    }
+    return batches_[item];
+  }
+
+  ForwardContext ContextOf(int item) {
+    ForwardContext context = context_;
+    context.layout = BatchOf(item).layout;
+    return context;
+  }
+
+  void Receive(Arrival& arrival, int unit, const StageOfItem& at, int peer, const char* purpose) {
+    const Batch& batch = BatchOf(at.second);
+    const Shape shape = model_.HiddenShape(unit, batch);
+    CHECK_GT(shape.rank(), 0) << "the model does not say the shape of what enters unit " << unit;
+    arrival.tensor = Tensor::Empty(batch.inputs.device(), shape, model_.parameters().compute_dtype(),
+                                   MemoryKind::kActivations, purpose);
+    arrival.work = executor_.pipeline_.pipeline->Recv(arrival.tensor, peer, {.purpose = purpose});
+  }
+
+  void Send(int peer, const char* purpose) {
+    sends_.push_back(executor_.pipeline_.pipeline->Send(result_.Contiguous(), peer,
+                                                        {.purpose = purpose}));
+    result_ = Tensor();
+  }
+
+  // What the stage `at` waits for.
+  Tensor Take(std::map<StageOfItem, Arrival>& arrivals, const StageOfItem& at) {
+    const auto it = arrivals.find(at);
+    CHECK(it != arrivals.end()) << "stage " << at.first << " has no input for micro-batch " << at.second;
+    const Arrival arrival = std::move(it->second);
+    arrivals.erase(it);
+    const Timed timed(report_.wait);
+    if (arrival.work != nullptr) ThrowIfError(arrival.work->Wait());
+    return arrival.tensor;
+  }
+
+  // For stage `to`: on this rank, or the send that comes next takes it away.
+  void HandOver(std::map<StageOfItem, Arrival>& arrivals, const StageOfItem& to, Tensor tensor) {
+    result_ = tensor;
+    if (plan_.rank_of_stage[to.first] == rank_) arrivals[to] = {std::move(tensor), nullptr};
+  }
+
+  void Acquire(int unit, int next) {
+    if (executor_.sharding_ == nullptr) return;
+    const Timed timed(report_.wait);
+    executor_.sharding_->Acquire(unit);
+    executor_.sharding_->Prefetch(next);
+  }
+  void Release(int unit) {
+    if (executor_.sharding_ != nullptr) executor_.sharding_->Release(unit);
+  }
+
+  void Forward(const StageOfItem& at) {
+    const WorkItem& item = items_[at.second];
+    const Batch batch = BatchOf(at.second);
+    const ForwardContext context = ContextOf(at.second);
+    const UnitRange units = UnitsOf(at);
+    Tensor hidden = units.begin == 0 ? Tensor() : Take(activations_, at);
+    const Timed timed(report_.forward);
+    std::vector<UnitPass>& passes = passes_[at];
+    for (int unit = units.begin; unit < units.end; ++unit) {
+      Acquire(unit, unit + 1 < units.end ? unit + 1 : -1);
+      if (score_ != nullptr && unit + 1 == model_.num_units()) {
+        (*score_)(hidden, batch, context);
+      } else if (score_ != nullptr) {
+        hidden = model_.RunUnit(unit, hidden, batch, context);
+      } else {
+        passes.push_back(RunUnit(unit, hidden, batch, context, &hidden));
+        const bool is_loss = unit + 1 == model_.num_units();
+        if (executor_.probe_ != nullptr && !is_loss) executor_.probe_(unit, hidden, batch);
+      }
+      Release(unit);
+    }
+    if (score_ != nullptr) DoneWith(at);
+    if (!IsLast(at)) return HandOver(activations_, {at.first + 1, at.second}, hidden.Detach());
+    if (score_ != nullptr) return;
+    report_.losses[item.sink].Add({item.weight * hidden.Item(), batch.num_targets, batch.num_bytes});
+  }
+
+  UnitPass RunUnit(int unit, const Tensor& hidden, const Batch& batch, const ForwardContext& context,
+                   Tensor* output) {
+    UnitPass pass;
+    pass.input = GraphCut(hidden);
+    // The last unit's state lives for the shortest time; to drop it would save nothing.
+    if (executor_.options_.recompute && unit + 1 < model_.num_units()) {
+      const NoGrad no_grad;
+      *output = model_.RunUnit(unit, pass.input.tensor(), batch, context);
+    } else {
+      *output = pass.output = model_.RunUnit(unit, pass.input.tensor(), batch, context);
+    }
+    return pass;
+  }
+
+  void Backward(const StageOfItem& at, bool split) {
+    const WorkItem& item = items_[at.second];
+    const UnitRange units = UnitsOf(at);
+    std::vector<UnitPass>& passes = passes_[at];
+    Tensor grad;
+    if (IsLast(at)) {
+      const Tensor& loss = passes.back().output;
+      grad = Tensor::Full(loss.device(), loss.shape(), loss.dtype(), item.weight);
+    } else {
+      grad = Take(gradients_, at);
+    }
+    const Timed timed(report_.backward);
+    for (int unit = units.end - 1; unit >= units.begin; --unit) {
+      UnitPass& pass = passes[unit - units.begin];
+      Acquire(unit, unit > units.begin ? unit - 1 : -1);
+      if (!pass.output.defined()) {
+        pass.output = model_.RunUnit(unit, pass.input.tensor(), batches_[at.second],
+                                     ContextOf(at.second));
+      }
+      const Tensor output = std::exchange(pass.output, Tensor());
+      trireme::Backward({output}, {grad}, exchange_->sink(item.sink), split ? &pass.weights : nullptr);
+      grad = pass.input.TakeGrad();
+      if (unit > 0 && !grad.defined()) {
+        const Tensor& input = pass.input.tensor();
+        grad = Tensor::Zeros(input.device(), input.shape(), input.dtype());
+      }
+      pass.input = GraphCut();
+      Release(unit);
+      if (!split) UnitDone(unit, item.sink);
+    }
+    if (!split) DoneWith(at);
+    if (at.first > 0) HandOver(gradients_, {at.first - 1, at.second}, grad);
+  }
+
+  void Weights(const StageOfItem& at) {
+    const Timed timed(report_.backward);
+    const WorkItem& item = items_[at.second];
+    const UnitRange units = UnitsOf(at);
+    for (int unit = units.end - 1; unit >= units.begin; --unit) {
+      passes_[at][unit - units.begin].weights.Run(exchange_->sink(item.sink));
+      UnitDone(unit, item.sink);
+    }
+    DoneWith(at);
+  }
+
+  void DoneWith(const StageOfItem& at) {
+    passes_.erase(at);
+    if (--batch_uses_[at.second] == 0) batches_[at.second] = Batch();
+  }
+
+  void UnitDone(int unit, int sink) {
+    ThrowIfError(exchange_->UnitDone(sink, unit, --waiting_[sink][unit] == 0));
+  }
+
+  Executor& executor_;
+  const LoweredPlan& plan_;
+  const int rank_;
+  Model& model_;
+  const absl::Span<const WorkItem> items_;
+  const LoadFn& load_;
+  const ForwardContext& context_;
+  GradientExchange* const exchange_;
+  const ScoreFn* const score_;
+  RoundReport report_;
+  std::vector<std::vector<int>> waiting_;  // By sink and unit: items that will add to its gradients yet.
+  std::vector<Batch> batches_;
+  std::vector<int> batch_uses_;  // Stages of this rank that need the batch yet.
+  int num_loaded_ = 0;
+  std::map<StageOfItem, std::vector<UnitPass>> passes_;
+  std::map<StageOfItem, Arrival> activations_, gradients_;
+  Tensor result_;  // Of the last action, for the send that follows it.
+  std::vector<std::unique_ptr<Work>> sends_;
+};
+
+Executor::Executor(Model& model, const ExecutorOptions& options, PipelineOptions pipeline,
+                   ShardedParameters* sharding)
+    : model_(model), options_(options), pipeline_(std::move(pipeline)), sharding_(sharding) {
+  std::vector<int> units = pipeline_.units_of_stage;
+  if (units.empty()) units = {model.num_units()};
+  int begin = 0;
+  for (const int count : units) {
+    stages_.push_back({begin, begin + count});
+    begin += count;
+  }
+  CHECK_EQ(begin, model.num_units()) << "units in " << units.size() << " stages";
+}
+
+int Executor::rank() const { return pipeline_.pipeline == nullptr ? 0 : pipeline_.pipeline->rank(); }
+int Executor::num_ranks() const {
+  return pipeline_.pipeline == nullptr ? 1 : pipeline_.pipeline->size();
+}
+
+StatusOr<const LoweredPlan*> Executor::PlanFor(int num_items) {
+  const auto it = plans_.find(num_items);
+  if (it != plans_.end()) return &it->second;
+  ASSIGN_OR_RETURN(const Plan plan, MakePlan(pipeline_.schedule, num_ranks(), num_items,
+                                             pipeline_.schedule_params));
+  CHECK_EQ(plan.num_stages(), num_stages()) << pipeline_.schedule;
+  LoweredPlan lowered = Lower(plan);
+  RETURN_IF_ERROR(Verify(lowered));
+  return &(plans_[num_items] = std::move(lowered));
+}
+
 StatusOr<RoundReport> Executor::Run(absl::Span<const WorkItem> items, const LoadFn& load,
                                     const ForwardContext& context, GradientExchange& exchange) {
+  exchange.Reset();
   RoundReport report;
   report.losses.resize(1);
-  std::vector<int> first_item, last_item;  // By sink.
-  for (size_t i = 0; i < items.size(); ++i) {
-    const size_t sink = items[i].sink;
-    if (sink >= first_item.size()) {
-      first_item.resize(sink + 1, -1);
-      last_item.resize(sink + 1, -1);
-      report.losses.resize(sink + 1);
-    }
-    if (first_item[sink] < 0) first_item[sink] = static_cast<int>(i);
-    last_item[sink] = static_cast<int>(i);
-  }
-  if (items.empty()) exchange.sink(0).Reset();
-
-  RETURN_IF_ERROR(CatchFailure([&] {
-    for (int i = 0; i < static_cast<int>(items.size()); ++i) {
-      const WorkItem& item = items[i];
-      Stopwatch watch;
-      const Batch batch = ValueOrThrow(load(item));
-      report.load += watch.Lap();
-
-      ForwardContext item_context = context;
-      item_context.layout = batch.layout;
-      const Tensor loss = ForwardLoss(model_, batch, item_context, options_.recompute);
-      report.losses[item.sink].Add(
-          {item.weight * loss.Item(), batch.num_targets, batch.num_bytes});
-      report.forward += watch.Lap();
-
-      GradientBuffers& sink = exchange.sink(item.sink);
-      if (i == first_item[item.sink]) sink.Reset();
-      const bool last = i == last_item[item.sink];
-      sink.set_unit_callback([&](int unit) {
-        if (last) exchange.UnitDone(item.sink, unit);
-      });
-      Backward({loss}, {Tensor::Full(loss.device(), loss.shape(), loss.dtype(), item.weight)}, sink);
-      sink.set_unit_callback(nullptr);
-      if (last) exchange.UnitDone(item.sink, 0);
-      report.backward += watch.Lap();
-    }
-  }));
+  if (items.empty()) return report;
+  ASSIGN_OR_RETURN(const LoweredPlan* plan, PlanFor(static_cast<int>(items.size())));
+  RETURN_IF_ERROR(CatchFailure(
+      [&] { report = Round(*this, *plan, items, load, context, &exchange, nullptr).Run(); }));
   return report;
+}
+
+Status Executor::Evaluate(absl::Span<const WorkItem> items, const LoadFn& load,
+                          const ForwardContext& context, const ScoreFn& score) {
+  if (items.empty()) return absl::OkStatus();
+  // The stages of training, forward only: each micro-batch goes down all of them in turn.
+  ASSIGN_OR_RETURN(const LoweredPlan* training, PlanFor(static_cast<int>(items.size())));
+  Plan plan{*training, std::vector<std::vector<Action>>(num_ranks())};
+  for (int item = 0; item < static_cast<int>(items.size()); ++item) {
+    for (int stage = 0; stage < plan.num_stages(); ++stage) {
+      plan.orders[plan.rank_of_stage[stage]].push_back({ActionKind::F, stage, item});
+    }
+  }
+  return CatchFailure([&] {
+    const NoGrad no_grad;
+    Round(*this, Lower(plan), items, load, context, nullptr, &score).Run();
+  });
+}
+
+std::vector<int> EvenStages(int num_units, int num_stages) {
+  std::vector<int> units;
+  for (int stage = 0; stage < num_stages; ++stage) {
+    units.push_back(static_cast<int>(ShareOf(num_units, stage, num_stages).size()));
+  }
+  return units;
 }
 
 }  // namespace trireme

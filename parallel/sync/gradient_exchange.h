@@ -38,8 +38,8 @@ struct LossSum {
 
 struct CompletedJob {
   int64_t job = 0;
-  const GradientBuffers* gradients = nullptr;  // Sums over all samples of the job.
-  LossSum loss;                                // Likewise.
+  const UnitTensors* gradients = nullptr;  // Of the owned slices, summed over all samples of the job.
+  LossSum loss;                            // Likewise.
 };
 
 class GradientExchange {
@@ -49,15 +49,16 @@ class GradientExchange {
   // This rank's work of one round. Every rank plans the same rounds.
   virtual std::vector<WorkItem> Plan(int64_t step) = 0;
 
-  // Where items accumulate. The executor resets sink i before its first item of a round.
+  // Where items accumulate. The executor calls Reset before the first item of a round.
   virtual GradientBuffers& sink(int i) = 0;
+  virtual void Reset() = 0;
 
-  // During the last item of a sink: all gradients of units >= unit are complete on this rank, so talking
-  // about them may start while backward goes on.
-  virtual void UnitDone(int sink, int unit) = 0;
+  // An item has added its part to the gradients of `unit`; with `last` no other item of its sink will in
+  // this round, so talking about them may start while backward goes on.
+  virtual Status UnitDone(int sink, int unit, bool last) = 0;
 
   // After the items: waits for the other ranks as far as the method needs them. losses[i] is what the items
-  // of sink i added up to.
+  // of sink i added up to on this rank.
   virtual StatusOr<std::vector<CompletedJob>> Finish(absl::Span<const LossSum> losses) = 0;
 };
 

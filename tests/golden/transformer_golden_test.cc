@@ -75,11 +75,13 @@ TEST_P(TransformerGoldenTest, EqualsPyTorch) {
   context.training = true;
   {
     const NoGrad no_grad;
-    EXPECT_LT(RelativeError(model.Logits(batch, context), golden.Read(prefix + "logits")),
+    EXPECT_LT(RelativeError(ForwardLogits(model, batch, context), golden.Read(prefix + "logits")),
               precision.forward);
   }
 
-  GradientBuffers gradients(model.parameters(), *device);
+  const UnitTensors flat(UnitsOf(model.parameters()), WorkingShapes(model.parameters()), *device,
+                         MasterType(model.parameters()), MemoryKind::kGradients, "gradients");
+  GradientBuffers gradients(model.parameters(), flat);
   auto update = ParameterUpdate::Create(
       model.parameters(),
       {{"*", *MakeOptimizer("adamw", {{"beta2", "0.95"}, {"weight_decay", "0.1"}})}});
@@ -93,7 +95,7 @@ TEST_P(TransformerGoldenTest, EqualsPyTorch) {
         << "step " << step;
     gradients.Reset();
     Backward({loss}, {Tensor()}, gradients);
-    gradients.ZeroUntouched(0, model.num_units() - 1);
+    for (int i = 0; i < gradients.size(); ++i) gradients.ZeroIfUntouched(i);
     if (step == 0) {
       for (size_t i = 0; i < parameters.size(); ++i) {
         const std::string& path = parameters[i]->spec.path;
@@ -102,7 +104,7 @@ TEST_P(TransformerGoldenTest, EqualsPyTorch) {
             << path;
       }
     }
-    update->Step(gradients, /*learning_rate=*/1e-2, /*grad_scale=*/1 / count);
+    update->Step(flat, /*learning_rate=*/1e-2, /*grad_scale=*/1 / count);
   }
 }
 

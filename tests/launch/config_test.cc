@@ -29,6 +29,8 @@ std::vector<Listing> Catalogue() {
           {"optimizer", "adamw", "AdamW", kAdamParams},
           {"optimizer", "sgd", "SGD", {}},
           {"lr_schedule", "constant", "one", {}},
+          {"pipeline_schedule", "1f1b", "early", {}},
+          {"kv_exchange", "all_gather", "all", {}},
           {"dataset", "text", "bytes", kTextParams}};
 }
 
@@ -196,8 +198,6 @@ TEST(ConfigTest, ImpossibleMeshes) {
             "--set: mesh replica=2 needs 2 ranks, world has 4");
   EXPECT_EQ(ErrorOf(kRun, {"mesh.replica=1"}, 2),
             "--set: mesh replica=1 needs 1 rank, world has 2");
-  EXPECT_EQ(ErrorOf(kRun, {"mesh.tensor=2"}, 2),
-            "--set: mesh tensor=2: this version trains over the replica axis only");
   EXPECT_EQ(ErrorOf(kRun, {"mesh.shard=9223372036854775807", "mesh.tensor=2"}, 2),
             "--set: mesh shard=9223372036854775807 tensor=2 needs a multiple of "
             "9223372036854775807 ranks, world has 2");
@@ -207,8 +207,11 @@ TEST(ConfigTest, IndivisibleBatches) {
   EXPECT_EQ(ErrorOf(kRun, {}, 3),
             "run.textproto:10:9: batch.global_batch_size: 8 is not divisible by the 3 replicas");
   EXPECT_EQ(ErrorOf(kRun, {"batch.micro_batch_size=3"}, 2),
-            "--set: batch.micro_batch_size: 3 does not divide the 4 samples of a replica "
+            "--set: batch.micro_batch_size: 3 does not divide the 4 samples of a rank's share "
             "(global_batch_size 8 / 2)");
+  EXPECT_EQ(ErrorOf(kRun, {"mesh.shard=3", "mesh.replica=1"}, 3),
+            "run.textproto:10:9: batch.global_batch_size: 8 is not divisible by replica=1 times "
+            "shard=3");
 }
 
 TEST(ConfigTest, SetReachesEveryType) {

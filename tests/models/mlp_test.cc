@@ -36,7 +36,7 @@ TEST(MlpTest, FollowsItsDefinition) {
   const Tensor x = To(Reshape(batch.inputs, {3, 6}), DType::kF64);
   const Tensor h = Tanh(Linear(x, value("layers.0.weight"), value("layers.0.bias")));
   const Tensor logits = Linear(h, value("layers.1.weight"), value("layers.1.bias"));
-  EXPECT_EQ(model->Logits(batch, {}).ToVector(), logits.ToVector());
+  EXPECT_EQ(ForwardLogits(*model, batch, {}).ToVector(), logits.ToVector());
   EXPECT_DOUBLE_EQ(ForwardLoss(*model, batch, {}).Item(), CrossEntropy(logits, batch.labels).Item());
 }
 

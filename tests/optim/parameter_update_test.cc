@@ -40,7 +40,8 @@ class ParameterUpdateTest : public ::testing::Test {
 TEST_F(ParameterUpdateTest, GroupsScaleTheRateAndSwitchDecayOff) {
   auto update = ParameterUpdate::Create(parameters_, {{"head", sgd_, 0.1, true}, {"*", sgd_, 1, true}});
   ASSERT_TRUE(update.ok()) << update.status();
-  GradientBuffers gradients(parameters_, *device_);
+  const UnitTensors gradients(UnitsOf(parameters_), OwnedShapes(parameters_), *device_, DType::kF32,
+                              MemoryKind::kGradients, "gradients");
   gradients.All().Fill(2);
   update->Step(gradients, /*learning_rate=*/1, /*grad_scale=*/0.5);
   EXPECT_FLOAT_EQ(After("head"), 1 - 0.1 * (1 + 0.5));

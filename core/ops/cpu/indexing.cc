@@ -32,14 +32,20 @@ void CheckRange(const int64_t* ids, int64_t n, int64_t size, const char* op) {
 void EmbeddingCpu(Device& device, const EmbeddingArgs& args) {
   const int64_t n = args.y.sizes[0], c = args.y.sizes[1];
   const int64_t* ids = args.ids.as<int64_t>();
-  CheckRange(ids, n, args.table.sizes[0], "embedding");
+  CheckRange(ids, n, args.count, "embedding");
+  const int64_t rows = args.table.sizes[0];
   const int64_t row_bytes = c * DTypeSize(args.y.dtype);
   const char* table = args.table.as<char>();
   char* y = args.y.as<char>();
   AsCpu(device).ParallelFor(
       n, std::max<int64_t>(1, kGrain / std::max<int64_t>(1, c)), [&](int64_t begin, int64_t end) {
         for (int64_t i = begin; i < end; ++i) {
-          std::memcpy(y + i * row_bytes, table + ids[i] * row_bytes, row_bytes);
+          const int64_t row = ids[i] - args.first;
+          if (row >= 0 && row < rows) {
+            std::memcpy(y + i * row_bytes, table + row * row_bytes, row_bytes);
+          } else {
+            std::memset(y + i * row_bytes, 0, row_bytes);
+          }
         }
       });
 }
@@ -60,7 +66,9 @@ void EmbeddingBackwardCpu(Device& device, const EmbeddingBackwardArgs& args) {
     }
     AsCpu(device).ParallelFor(c, kColumnBlock, [&](int64_t begin, int64_t end) {
       for (int64_t i = 0; i < n; ++i) {
-        A* out = dtable + ids[i] * c;
+        const int64_t row = ids[i] - args.first;
+        if (row < 0 || row >= rows) continue;
+        A* out = dtable + row * c;
         const T* in = dy + i * c;
 #pragma omp simd
         for (int64_t j = begin; j < end; ++j) out[j] += Load(in + j);

@@ -84,9 +84,10 @@ void CrossEntropyCpu(Device& device, const CrossEntropyArgs& args) {
   const int64_t n = args.logits.sizes[0], c = args.logits.sizes[1];
   const int32_t* labels = args.labels.as<int32_t>();
   for (int64_t i = 0; i < n; ++i) {
-    if (labels[i] == kIgnoredLabel || (labels[i] >= 0 && labels[i] < c)) continue;
+    if (labels[i] == kIgnoredLabel || (labels[i] >= 0 && labels[i] < args.num_classes)) continue;
     throw Failure(absl::OutOfRangeError(absl::StrCat("label ", labels[i], " (token ", i,
-                                                     ") is not in [0, ", c, ") [cross_entropy]")));
+                                                     ") is not in [0, ", args.num_classes,
+                                                     ") [cross_entropy]")));
   }
   DispatchFloating(args.logits.dtype, "cross_entropy", [&](auto tag) {
     using T = typename decltype(tag)::type;
@@ -95,14 +96,19 @@ void CrossEntropyCpu(Device& device, const CrossEntropyArgs& args) {
       for (int64_t r = begin; r < end; ++r) {
         const T* logits = args.logits.as<T>() + r * c;
         A& loss = args.losses.as<A>()[r];
+        A* norm = args.norms.as<A>() + 2 * r;
         if (labels[r] == kIgnoredLabel) {
-          loss = 0;
+          loss = norm[0] = norm[1] = 0;
           continue;
         }
-        A* norm = args.norms.as<A>() + 2 * r;
         norm[0] = MaxRow(logits, c);
         norm[1] = std::log(SumExp(logits, c, norm[0]));
-        loss = norm[1] - (Load(logits + labels[r]) - norm[0]);
+        if (c == args.num_classes) {
+          loss = norm[1] - (Load(logits + labels[r]) - norm[0]);
+        } else {
+          const int64_t label = labels[r] - args.first;
+          loss = label >= 0 && label < c ? Load(logits + label) : A(0);
+        }
       }
     });
   });
@@ -125,10 +131,12 @@ void CrossEntropyBackwardCpu(Device& device, const CrossEntropyBackwardArgs& arg
             continue;
           }
           const A max = args.norms.as<A>()[2 * r], log_sum = args.norms.as<A>()[2 * r + 1];
-          const A at_label = seed * (Exp(Load(x + labels[r]) - max - log_sum) - 1);
+          const int64_t label = labels[r] - args.first;
+          const bool here = label >= 0 && label < c;
+          const A at_label = here ? seed * (Exp(Load(x + label) - max - log_sum) - 1) : A(0);
           const A scale = seed * Exp(-log_sum);
           SimdLoop(c, [=](int64_t i) { Store(dx + i, scale * Exp(Load(x + i) - max)); });
-          Store(dx + labels[r], at_label);
+          if (here) Store(dx + label, at_label);
         }
       });
     };

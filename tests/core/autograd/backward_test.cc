@@ -1,4 +1,5 @@
 #include "core/autograd/backward.h"
+#include "core/autograd/graph_cut.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -147,37 +148,36 @@ TEST_F(SplitBackwardTest, GradientsAreTheSlopes) {
       {table_, gain_, left_, right_});
 }
 
-TEST_F(BackwardTest, UnitIsDoneAfterItsGradients) {
+TEST_F(BackwardTest, PiecesBetweenCutsEqualTheWhole) {
   const Tensor x = Leaf({3, 4});
   std::vector<Tensor> leaves = {x};
   for (int unit = 0; unit < 3; ++unit) leaves.push_back(Leaf({4, 4}, unit + 2));
-  const auto loss = [&] {
-    Tensor h = x;
-    for (int unit = 0; unit < 3; ++unit) {
-      h = UnitBoundary(h, unit);
-      // The weight twice, and a residual path around it.
-      h = Add(h, Linear(Linear(h, leaves[unit + 1]), leaves[unit + 1]));
-    }
-    return Sum(h);
+  // The weight twice, and a residual path around it.
+  const auto block = [&](const Tensor& h, int unit) {
+    return Add(h, Linear(Linear(h, leaves[unit + 1]), leaves[unit + 1]));
   };
-  RecordingSink plain(leaves);
-  Backward({loss()}, {Tensor()}, plain);
-  EXPECT_THAT(plain.events(),
-              ElementsAre("g3", "g3", "u2", "g2", "g2", "u1", "g1", "g1", "u0", "g0"));
+  RecordingSink whole(leaves);
+  Backward({Sum(block(block(block(x, 0), 1), 2))}, {Tensor()}, whole);
 
-  RecordingSink split(leaves);
-  DeferredWeights deferred;
-  Backward({loss()}, {Tensor()}, split, &deferred);
-  EXPECT_THAT(split.events(), ElementsAre("g0"));
-  deferred.Run(split);
-  EXPECT_THAT(split.events(),
-              ElementsAre("g0", "g3", "g3", "u2", "g2", "g2", "u1", "g1", "g1", "u0"));
-  EXPECT_EQ(split.grads(), plain.grads());
-}
-
-TEST_F(BackwardTest, UnitBoundaryOfConstantsRecordsNothing) {
-  const Tensor x = RandomTensor(*cpu_, {2}, 1);
-  EXPECT_FALSE(UnitBoundary(x, 0).requires_grad());
+  for (const bool split : {false, true}) {
+    RecordingSink pieces(leaves);
+    std::vector<GraphCut> cuts(3);
+    std::vector<DeferredWeights> deferred(3);
+    std::vector<Tensor> outputs;
+    for (int unit = 0; unit < 3; ++unit) {
+      if (unit > 0) cuts[unit] = GraphCut(outputs.back());
+      outputs.push_back(block(unit == 0 ? x : cuts[unit].tensor(), unit));
+    }
+    Tensor grad = Tensor::Full(*cpu_, {3, 4}, DType::kF64, 1);
+    for (int unit = 2; unit >= 0; --unit) {
+      Backward({outputs[unit]}, {grad}, pieces, split ? &deferred[unit] : nullptr);
+      grad = cuts[unit].TakeGrad();
+      EXPECT_EQ(grad.defined(), unit > 0);
+      EXPECT_FALSE(cuts[unit].TakeGrad().defined());
+    }
+    for (DeferredWeights& weights : deferred) weights.Run(pieces);
+    EXPECT_EQ(pieces.grads(), whole.grads());
+  }
 }
 
 TEST_F(BackwardTest, AMillionNodesNeedNoStack) {

@@ -96,14 +96,6 @@ TEST_F(RecomputeTest, KeepsInputsOnly) {
   EXPECT_LE(cpu_->stats().current_total_bytes - before, 10000 * 8 + 4096);
 }
 
-TEST_F(RecomputeTest, UnitsAreDoneAfterTheirGradients) {
-  const Tensor x = UnitBoundary(leaves_[0], 7);
-  const auto out = Recompute({x}, [this](absl::Span<const Tensor> in) { return Block(in); });
-  RecordingSink sink(leaves_);
-  Backward({Sum(out[0])}, {Tensor()}, sink);
-  EXPECT_THAT(sink.events(), ::testing::ElementsAre("g2", "g1", "u7", "g0"));
-}
-
 TEST_F(RecomputeTest, NoGradKeepsNothing) {
   const NoGrad no_grad;
   const auto out =

@@ -14,8 +14,7 @@ namespace trireme::testing {
 
 class RecordingSink : public GradientSink {
  public:
-  // Leaves are named in the order of `leaves`: "g0" is a gradient of the first; "u3" is
-  // UnitDone(3).
+  // Leaves are named in the order of `leaves`: "g0" is a gradient of the first.
   explicit RecordingSink(std::vector<Tensor> leaves) : leaves_(std::move(leaves)) {
     grads_.resize(leaves_.size());
   }
@@ -34,7 +33,6 @@ class RecordingSink : public GradientSink {
     events_.push_back("unknown leaf");
     return {};
   }
-  void UnitDone(int unit) override { events_.push_back(absl::StrCat("u", unit)); }
 
   const std::vector<std::string>& events() const { return events_; }
   std::vector<double> grad(int i) const { return grads_[i].ToVector(); }

@@ -106,12 +106,12 @@ TEST(ExecutorTest, AWeightScalesLossAndGradient) {
   std::vector<WorkItem> items = exchange.Plan(0);
   auto plain = executor.Run(items, load, {}, exchange);
   ASSERT_TRUE(plain.ok());
-  const std::vector<double> once = exchange.sink(0).All().ToVector();
+  const std::vector<double> once = exchange.gradients().All().ToVector();
   items[0].weight = -2.5;
   auto weighted = executor.Run(items, load, {}, exchange);
   ASSERT_TRUE(weighted.ok());
   EXPECT_DOUBLE_EQ(weighted->losses[0].sum, -2.5 * plain->losses[0].sum);
-  const std::vector<double> scaled = exchange.sink(0).All().ToVector();
+  const std::vector<double> scaled = exchange.gradients().All().ToVector();
   for (size_t i = 0; i < once.size(); ++i) EXPECT_NEAR(scaled[i], -2.5 * once[i], 1e-12);
 }
 

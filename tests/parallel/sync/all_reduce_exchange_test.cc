@@ -63,15 +63,15 @@ TEST(AllReduceExchangeTest, SumsOverRanksWhateverTheBuckets) {
       for (int64_t step = 0; step < 2; ++step) {
         exchange.Plan(step);
         GradientBuffers& sink = exchange.sink(0);
-        sink.Reset();
+        exchange.Reset();
         for (int unit = 3; unit >= 0; --unit) {
           for (size_t i = 0; i < 3; ++i) {
             const Parameter& parameter = *parameters.parameters()[i];
             // Rank 1 never touches b: its contribution is zero, not what the memory held.
-            if (parameter.spec.unit != unit || (i == 1 && world.rank() == 1)) continue;
+            if (parameter.unit() != unit || (i == 1 && world.rank() == 1)) continue;
             sink.Open(parameter.working).buffer.Fill(world.rank() + 10 * i + step);
           }
-          exchange.UnitDone(0, unit);
+          RETURN_IF_ERROR(exchange.UnitDone(0, unit, true));
         }
         auto jobs = exchange.Finish({{1.5, 2 + world.rank(), 7}});
         RETURN_IF_ERROR(jobs.status());
@@ -79,9 +79,9 @@ TEST(AllReduceExchangeTest, SumsOverRanksWhateverTheBuckets) {
         EXPECT_EQ((*jobs)[0].loss.sum, 4.5);
         EXPECT_EQ((*jobs)[0].loss.count, 9);
         EXPECT_EQ((*jobs)[0].loss.bytes, 21);
-        EXPECT_EQ(sink.gradient(0).ToVector(), std::vector<double>(6, 3 + 3 * step));
-        EXPECT_EQ(sink.gradient(1).ToVector(), std::vector<double>(10, 22 + 2 * step));
-        EXPECT_EQ(sink.gradient(2).ToVector(), std::vector<double>(3, 63 + 3 * step));
+        EXPECT_EQ(exchange.gradients().of(0).ToVector(), std::vector<double>(6, 3 + 3 * step));
+        EXPECT_EQ(exchange.gradients().of(1).ToVector(), std::vector<double>(10, 22 + 2 * step));
+        EXPECT_EQ(exchange.gradients().of(2).ToVector(), std::vector<double>(3, 63 + 3 * step));
       }
       return absl::OkStatus();
     });
@@ -98,16 +98,17 @@ TEST(AllReduceExchangeTest, ARankWithoutItemsTakesPart) {
     AllReduceExchange exchange(parameters, *device, world, {2, 0, 1});
     const auto items = exchange.Plan(0);
     EXPECT_EQ(items.size(), world.rank() == 2 ? 0u : 1u);
-    exchange.sink(0).Reset();
+    exchange.Reset();
     if (!items.empty()) {
       for (const auto& parameter : parameters.parameters()) {
         exchange.sink(0).Open(parameter->working).buffer.Fill(1);
       }
-      exchange.UnitDone(0, 2);
+      RETURN_IF_ERROR(exchange.UnitDone(0, 3, true));
+      RETURN_IF_ERROR(exchange.UnitDone(0, 2, true));
     }
     auto jobs = exchange.Finish({{}});
     RETURN_IF_ERROR(jobs.status());
-    EXPECT_EQ(exchange.sink(0).All().ToVector(), std::vector<double>(19, 2));
+    EXPECT_EQ(exchange.gradients().All().ToVector(), std::vector<double>(19, 2));
     return absl::OkStatus();
   });
   EXPECT_TRUE(status.ok()) << status;

@@ -1,0 +1,55 @@
+// VerifyLayouts: a model trained for a few steps under many layouts, each compared with one rank: every hidden
+// state, loss, gradient norm, gradient and updated weight.
+#pragma once
+
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "core/base/status.h"
+#include "data/dataset.h"
+#include "launch/run_config.pb.h"
+#include "launch/trainer.h"
+
+namespace trireme {
+
+// A way to lay a run out, as assignments to its config.
+struct RunLayout {
+  std::vector<std::pair<std::string, std::string>> values;  // {"mesh.tensor", "2"}, ...
+
+  // "tensor=2 pipeline=4 zb_v": what differs from one rank.
+  std::string ToString() const;
+};
+
+// Every factorization of num_ranks over the five axes, times the pipeline schedules, methods of the sequence
+// axis, ZeRO stages and stream layouts that mean something there. Whether a model can be cut so is not asked.
+std::vector<RunLayout> AllLayouts(int num_ranks);
+// Few of `layouts` in which each pair of values that they have in common appears.
+std::vector<RunLayout> PairwiseCover(const std::vector<RunLayout>& layouts);
+
+struct VerifyOptions {
+  int num_ranks = 8;
+  int num_steps = 3;
+  // Of the largest value of a tensor; in f64.
+  double tolerance = 1e-10;
+  bool pairwise = false;
+  // Instead of the config's model.
+  ModelBuilder model = nullptr;
+};
+
+struct LayoutVerdict {
+  enum class Outcome { kEqual, kDiffers, kSkipped };
+  RunLayout layout;
+  Outcome outcome = Outcome::kEqual;
+  double worst = 0;    // The largest relative distance of all that was compared.
+  std::string reason;  // Why it was skipped; or the first tensor that differs, and the axis that does it.
+};
+
+// Runs `config` on one rank, then on num_ranks thread ranks under each layout, reporting each verdict as it
+// comes. The mesh and dtype of the config are replaced. INVALID_ARGUMENT when the config does not run on one
+// rank.
+StatusOr<std::vector<LayoutVerdict>> VerifyLayouts(
+    const RunConfig& config, const VerifyOptions& options,
+    const std::function<void(const LayoutVerdict&)>& report = nullptr);
+
+}  // namespace trireme

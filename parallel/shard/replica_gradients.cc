@@ -1,0 +1,172 @@
+#include "parallel/shard/replica_gradients.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "core/base/share.h"
+
+namespace trireme {
+
+ReplicaGradients::ReplicaGradients(const ParameterSet& parameters, Device& device,
+                                   const ReplicaGroups& groups,
+                                   const ReplicaGradientOptions& options)
+    : parameters_(parameters),
+      device_(device),
+      groups_(groups),
+      early_(options.zero_stage > 1 && ReplicaGroups::SizeOf(groups.owners) > 1) {
+  const auto& all = parameters.parameters();
+  for (size_t i = 0; i < all.size(); ++i) layout_.push_back(IsTied(i) ? 0 : 1 + all[i]->unit());
+  owned_ = UnitTensors(layout_, OwnedShapes(parameters), device, MasterType(parameters),
+                       MemoryKind::kGradients, "gradients");
+  if (ReplicaGroups::SizeOf(groups.owners) == 1) {
+    sink_ = std::make_unique<GradientBuffers>(parameters, owned_);
+  } else if (early_) {
+    sink_ = GradientBuffers::Transient(parameters, device);
+  } else {
+    sink_ = std::make_unique<GradientBuffers>(parameters, device);
+  }
+  MakeBuckets(options.bucket_bytes);
+}
+
+bool ReplicaGradients::IsTied(int parameter) const {
+  const Parameter& p = *parameters_.parameters()[parameter];
+  return p.units.size() < p.spec.units.size();
+}
+
+// From declared sizes alone: ranks whose parts are of unequal size must cut the same buckets, since they add up
+// partial gradients bucket by bucket.
+void ReplicaGradients::MakeBuckets(int64_t bucket_bytes) {
+  const auto& all = parameters_.parameters();
+  const int64_t element_bytes = DTypeSize(MasterType(parameters_));
+  Bucket bucket;
+  int64_t bytes = 0;
+  for (int unit = owned_.num_units() - 1; unit >= 0; --unit) {
+    if (bucket.parameters.empty()) bucket = {unit, unit, /*tied=*/unit == 0, {}};
+    for (size_t i = 0; i < all.size(); ++i) {
+      if (layout_[i] != unit) continue;
+      const ParamSpec& spec = all[i]->spec;
+      const int cuts = spec.split.empty() ? 1 : ReplicaGroups::SizeOf(groups_.tensor) / spec.copies;
+      bytes += spec.global.numel() * element_bytes / (cuts * ReplicaGroups::SizeOf(groups_.owners));
+      bucket.parameters.push_back(static_cast<int>(i));
+    }
+    bucket.first = unit;
+    if (bucket.parameters.empty() || (unit > 1 && bytes < bucket_bytes)) continue;
+    buckets_.push_back(std::exchange(bucket, Bucket()));
+    bytes = 0;
+  }
+}
+
+Tensor ReplicaGradients::OwnedBucket(int bucket) const {
+  return owned_.Units(buckets_[bucket].first, buckets_[bucket].last);
+}
+
+void ReplicaGradients::Reset() {
+  sink_->Reset();
+  done_.clear();
+  transfers_.clear();
+  touched_.assign(layout_.size(), false);
+  num_started_ = num_complete_ = 0;
+}
+
+Status ReplicaGradients::UnitDone(int unit, bool last) {
+  return CatchFailure([&] {
+    if (early_) {
+      ThrowIfError(Receive());
+      const auto& all = parameters_.parameters();
+      for (size_t i = 0; i < all.size(); ++i) {
+        if (all[i]->unit() != unit) continue;
+        sink_->ZeroIfUntouched(i);  // Every rank sends as often.
+        Send(i);
+      }
+    }
+    if (!last) return;
+    done_.insert(unit);
+    ThrowIfError(Advance());
+  });
+}
+
+Status ReplicaGradients::Advance() {
+  const auto is_done = [&](const Bucket& bucket) {
+    for (const int i : bucket.parameters) {
+      for (const int unit : parameters_.parameters()[i]->units) {
+        if (done_.count(unit) == 0) return false;
+      }
+    }
+    return !bucket.tied;  // What other stages share waits until nothing else is left to do.
+  };
+  while (num_started_ < num_buckets() && (finishing_ || is_done(buckets_[num_started_]))) {
+    // What is on its way from the bucket before has had the time of a bucket's backward.
+    RETURN_IF_ERROR(Receive());
+    while (num_complete_ < num_started_) RETURN_IF_ERROR(Complete(buckets_[num_complete_]));
+    for (const int i : buckets_[num_started_].parameters) {
+      if (!touched_[i]) sink_->ZeroIfUntouched(i);  // No micro-batch was this rank's.
+      Send(i);
+    }
+    ++num_started_;
+    if (transfers_.empty()) RETURN_IF_ERROR(Complete(buckets_[num_complete_]));
+  }
+  return absl::OkStatus();
+}
+
+void ReplicaGradients::Send(int i) {
+  if (groups_.owners == nullptr) return;  // The sink is in the memory of the owned gradients.
+  const Tensor mine = early_ ? sink_->Take(i) : sink_->gradient(i);
+  if (!mine.defined()) return;
+  const Shape& local = parameters_.parameters()[i]->spec.local.size;
+  const int size = groups_.owners->size();
+  std::vector<int64_t> counts;
+  for (int rank = 0; rank < size; ++rank) {
+    counts.push_back(ShareOf(local[0], rank, size).size() * local.numel() /
+                     std::max<int64_t>(1, local[0]));
+  }
+  Transfer transfer{i, Tensor(), nullptr};
+  if (touched_[i]) {
+    transfer.part = Tensor::Empty(device_, owned_.of(i).shape(), owned_.of(i).dtype(),
+                                  MemoryKind::kCommunication, "gradient part");
+  }
+  transfer.work = groups_.owners->ReduceScatter(
+      mine, touched_[i] ? transfer.part : owned_.of(i),
+      {.purpose = "gradients to owners", .counts = counts});
+  touched_[i] = true;
+  transfers_.push_back(std::move(transfer));
+}
+
+Status ReplicaGradients::Receive() {
+  for (Transfer& transfer : transfers_) {
+    RETURN_IF_ERROR(transfer.work->Wait());
+    if (transfer.part.defined()) owned_.of(transfer.parameter).Accumulate(transfer.part);
+  }
+  transfers_.clear();
+  return absl::OkStatus();
+}
+
+Status ReplicaGradients::Complete(const Bucket& bucket) {
+  std::vector<std::unique_ptr<Work>> works;
+  for (const int i : bucket.parameters) {
+    const Parameter& parameter = *parameters_.parameters()[i];
+    const auto add_up = [&](Communicator* group, const char* purpose) {
+      if (group != nullptr) works.push_back(group->AllReduce(owned_.of(i), {.purpose = purpose}));
+    };
+    if (parameter.spec.partial_grad.Contains(Axis::kTensor)) {
+      add_up(groups_.tensor, "partial gradients");
+    }
+    if (parameter.spec.copies > 1) add_up(groups_.copies.at(parameter.spec.copies), "gradients of copies");
+    if (bucket.tied) add_up(groups_.tied, "tied gradients");
+  }
+  for (const auto& work : works) RETURN_IF_ERROR(work->Wait());
+  ++num_complete_;
+  return absl::OkStatus();
+}
+
+Status ReplicaGradients::Finish() {
+  return CatchFailure([&] {
+    finishing_ = true;
+    Status status = Advance();
+    status.Update(Receive());
+    while (status.ok() && num_complete_ < num_buckets()) status = Complete(buckets_[num_complete_]);
+    finishing_ = false;
+    ThrowIfError(status);
+  });
+}
+
+}  // namespace trireme
