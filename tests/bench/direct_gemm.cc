@@ -57,9 +57,7 @@ DirectGemm::DirectGemm(const GemmShape& shape, bool bf16) : state_(new State) {
 
 DirectGemm::~DirectGemm() = default;
 
-bool DirectGemm::Has(Library library) const {
-  return library == Library::kOneDnn || !state_->bf16;
-}
+bool DirectGemm::Has(Library library) const { return library == Library::kOneDnn || !state_->bf16; }
 
 void DirectGemm::Run(Library library) {
   omp_set_num_threads(1);  // Of the calling thread.
@@ -71,7 +69,8 @@ void DirectGemm::Run(Library library) {
                 g.transpose_a ? g.m : g.k, s.b.data(), g.transpose_b ? g.k : g.n, 0.0f, s.c.data(),
                 g.n);
   } else {
-    s.matmul.execute(s.stream, {{DNNL_ARG_SRC, s.am}, {DNNL_ARG_WEIGHTS, s.bm}, {DNNL_ARG_DST, s.cm}});
+    s.matmul.execute(s.stream,
+                     {{DNNL_ARG_SRC, s.am}, {DNNL_ARG_WEIGHTS, s.bm}, {DNNL_ARG_DST, s.cm}});
     s.stream.wait();
   }
 }

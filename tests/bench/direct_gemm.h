@@ -1,5 +1,5 @@
-// The libraries' matrix products called directly, on one thread: what a step's own products would cost with
-// nothing around them.
+// The libraries' matrix products called directly, on one thread: what a step's own products would
+// cost with nothing around them.
 #pragma once
 
 #include <cstdint>
@@ -7,8 +7,8 @@
 
 namespace trireme::bench {
 
-// c[m, n] = op(a) op(b): a is [m, k] or, transposed, [k, m]; b is [k, n] or [n, k]. For bf16, c is f32 when
-// `wide` is set.
+// c[m, n] = op(a) op(b): a is [m, k] or, transposed, [k, m]; b is [k, n] or [n, k]. For bf16, c is
+// f32 when `wide` is set.
 struct GemmShape {
   int64_t m, n, k;
   bool transpose_a = false, transpose_b = false;

@@ -51,9 +51,9 @@ void Timed(Device& device, const Args& args, std::string name) {
 
 std::unique_ptr<CpuDevice> MakeTimedCpuDevice(const CpuOptions& options, KernelTimes* times) {
   static constexpr KernelTable kTable = {
-#define KERNEL(Name)                                \
+#define KERNEL(Name)                                   \
   .Name = [](Device& device, const Name##Args& args) { \
-    Timed<Name##Args, Name##Cpu>(device, args, #Name);  \
+    Timed<Name##Args, Name##Cpu>(device, args, #Name); \
   },
 #include "core/ops/kernels.def"
 #undef KERNEL

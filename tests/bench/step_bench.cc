@@ -1,10 +1,10 @@
-// The training step of a small transformer against the time of its own matrix products, called directly in
-// the same run: one JSON line per setting.
+// The training step of a small transformer against the time of its own matrix products, called
+// directly in the same run: one JSON line per setting.
 //
 //   build-release/tests/bench/step_bench [--dtype f32|bf16] [--threads N] [--steps N] [--recompute]
 //
-// Model: width 512, 8 heads, SwiGLU 1408, 6 layers, vocabulary 8192, untied head; 8 samples of 512 tokens;
-// AdamW. FLOPs count attention with half its square, and no recomputation.
+// Model: width 512, 8 heads, SwiGLU 1408, 6 layers, vocabulary 8192, untied head; 8 samples of 512
+// tokens; AdamW. FLOPs count attention with half its square, and no recomputation.
 #include <algorithm>
 #include <cstdio>
 #include <cstring>
@@ -70,9 +70,8 @@ struct StepGemm {
 
 // y = x w^T, dx = dy w, dw = dy^T x of a weight [out, in].
 void AddLinear(int64_t out, int64_t in, int count, bool bf16, std::vector<StepGemm>& gemms) {
-  const GemmShape shapes[] = {{kTokens, out, in, false, true},
-                              {kTokens, in, out},
-                              {out, in, kTokens, true, false, true}};
+  const GemmShape shapes[] = {
+      {kTokens, out, in, false, true}, {kTokens, in, out}, {out, in, kTokens, true, false, true}};
   for (const GemmShape& shape : shapes) {
     gemms.push_back({shape, count, std::make_unique<DirectGemm>(shape, bf16), {}});
   }
@@ -111,8 +110,8 @@ double GemmSeconds(const std::vector<StepGemm>& gemms, double* flops) {
   return sum;
 }
 
-// How much faster `threads` threads get through plain products than one: each runs the same product by
-// itself, so nothing is shared but the machine.
+// How much faster `threads` threads get through plain products than one: each runs the same product
+// by itself, so nothing is shared but the machine.
 double GemmSpeedup(int threads, bool bf16) {
   const GemmShape shape{kTokens, 1408, 512, false, true};
   std::vector<std::unique_ptr<DirectGemm>> gemms;
@@ -176,8 +175,7 @@ Status Run(const Flags& flags) {
   ASSIGN_OR_RETURN(const auto dataset,
                    MakeDataset(data.name, data.params, {config.data().sequence_length()}));
   PhaseTimer phases;
-  ASSIGN_OR_RETURN(const auto trainer,
-                   Trainer::Create(config, *dataset, *world, *device, phases));
+  ASSIGN_OR_RETURN(const auto trainer, Trainer::Create(config, *dataset, *world, *device, phases));
   RETURN_IF_ERROR(trainer->Step().status());
   RETURN_IF_ERROR(trainer->Step().status());
   const int64_t system_allocations = device->stats().system_allocations;
@@ -211,16 +209,19 @@ Status Run(const Flags& flags) {
       "{\"bench\":\"step\",\"dtype\":\"%s\",\"threads\":%d,\"recompute\":%s,"
       "\"tokens_per_second\":%.1f,\"step_seconds\":%.4f,\"best_step_seconds\":%.4f,"
       "\"step_gflops\":%.1f,\"gemm_seconds\":%.4f,\"gemm_gflops\":%.1f,\"step_over_gemms\":%.3f,"
-      "\"gemm_thread_speedup\":%.3f,\"cube_gflops\":%.1f,\"share_of_cube\":%.3f,\"new_system_allocations\":%lld}\n",
+      "\"gemm_thread_speedup\":%.3f,\"cube_gflops\":%.1f,\"share_of_cube\":%.3f,\"new_system_"
+      "allocations\":%lld}\n",
       flags.dtype.c_str(), flags.threads, flags.recompute ? "true" : "false", kTokens / step, step,
       *std::min_element(step_seconds.begin(), step_seconds.end()), flops / step / 1e9, gemm,
-      gemm_flops / gemm / 1e9, step / gemm, GemmSpeedup(flags.threads, bf16), cube_rate / 1e9, flops / step / cube_rate,
+      gemm_flops / gemm / 1e9, step / gemm, GemmSpeedup(flags.threads, bf16), cube_rate / 1e9,
+      flops / step / cube_rate,
       static_cast<long long>(device->stats().system_allocations - system_allocations));
   if (flags.kernels) {
     const double sum = std::accumulate(step_seconds.begin(), step_seconds.end(), 0.0);
     PrintKernels(times, flags.steps, sum / flags.steps);
   }
-  std::fprintf(stderr, "%s\n%s", phases.Summary().c_str(), FormatMemoryStats(device->stats()).c_str());
+  std::fprintf(stderr, "%s\n%s", phases.Summary().c_str(),
+               FormatMemoryStats(device->stats()).c_str());
   return absl::OkStatus();
 }
 
@@ -240,7 +241,8 @@ int Main(int argc, char** argv) {
     } else if (flag == "--steps" && has_value) {
       flags.steps = std::atoi(argv[++i]);
     } else {
-      std::fprintf(stderr, "usage: step_bench [--dtype f32|bf16] [--threads N] [--steps N] [--recompute]\n");
+      std::fprintf(
+          stderr, "usage: step_bench [--dtype f32|bf16] [--threads N] [--steps N] [--recompute]\n");
       return 2;
     }
   }
