@@ -65,13 +65,13 @@ std::vector<Tensor> ColumnLinear(const TensorAxis& axis, const Tensor& stream, i
   // The rows of this rank, or of all where they cost nothing.
   const Tensor kept = stream.Detach();
   const auto gathered = std::make_shared<PendingTensor>();
-  const auto backward = [=](absl::Span<const Tensor> dys) -> Grads {
+  const auto backward = [=, num_inputs = inputs.size()](absl::Span<const Tensor> dys) -> Grads {
     if (axis.sharded_stream) *gathered = StartAllGatherRows(kept, n, axis.group, "stream rows again");
     const Tensor dx = InputGradient(dys, values);
     in_flight->dx = axis.sharded_stream
                         ? StartReduceScatterRows(dx, axis.group, "stream gradients")
                         : StartAllReduce(dx, axis.group, "stream gradients");
-    Grads grads(inputs.size());
+    Grads grads(num_inputs);
     grads[0] = dx;
     return grads;
   };

@@ -51,7 +51,7 @@ Tensor VocabularyEmbedding(const TensorAxis& axis, const Tensor& tokens, const P
 Tensor VocabularyCrossEntropy(const TensorAxis& axis, const Tensor& stream, const Parameter& head,
                               const Tensor& labels) {
   const auto merge = [&axis](const Tensor& labels, const Tensor& losses, const Tensor& norms) {
-    if (axis.group != nullptr) MergeClasses(labels, losses, norms, *axis.group);
+    if (axis.size > 1) MergeClasses(labels, losses, norms, *axis.group);
   };
   return LinearCrossEntropy(Enter(axis, stream, labels.dim(0)), head.working, labels,
                             RowsOfWhole(head), merge);
