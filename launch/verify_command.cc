@@ -1,5 +1,6 @@
 // trireme verify: the user's model under every layout, each compared with one rank.
 #include <cstdio>
+#include <algorithm>
 #include <map>
 
 #include "absl/strings/str_cat.h"
@@ -17,7 +18,9 @@ constexpr Flag kFlags[] = {
     {"config", "FILE", "the run; its mesh, dtype and run_dir do not matter"},
     {"set", "PATH=VALUE", "changes one value of the config", true},
     {"ranks", "N", "ranks, as threads of this process (8)"},
-    {"steps", "N", "steps of training that are compared (2)"},
+    {"mpi", nullptr, "the ranks are the processes that mpirun started instead"},
+    {"dtype", "f64|f32", "f64 (the default): equal within 1e-10; f32: at most twice as far from f64 as one rank"},
+    {"steps", "N", "steps of training that are compared (2; 1 in f32)"},
     {"pairwise", nullptr, "few layouts in which every pair of settings appears, instead of all"},
     {"all", nullptr, "a line for each layout, also for those that are equal"},
 };
@@ -32,23 +35,37 @@ void Print(const LayoutVerdict& verdict, bool all) {
   std::fflush(stdout);
 }
 
-Status Verify(const CommandLine& line) {
+struct Request {
+  RunConfig config;
+  VerifyOptions options;
+};
+
+StatusOr<Request> ReadRequest(const CommandLine& line) {
   if (line.positional()[0] != "layouts") {
     return absl::InvalidArgumentError(
         absl::StrCat("verify has 'layouts', not '", line.positional()[0], "'"));
   }
   if (!line.Has("config")) return absl::InvalidArgumentError("verify layouts needs --config FILE");
-  ASSIGN_OR_RETURN(const LoadedConfig loaded, LoadConfig(line.String("config"), line.All("set")));
-  VerifyOptions options;
+  if (line.Has("mpi") && line.Has("ranks")) {
+    return absl::InvalidArgumentError("--ranks are threads; with --mpi the processes are the ranks");
+  }
+  Request request;
   ASSIGN_OR_RETURN(const int64_t ranks, line.Int("ranks", 8, 1));
-  ASSIGN_OR_RETURN(const int64_t steps, line.Int("steps", 2, 1));
-  options.num_ranks = static_cast<int>(ranks);
-  options.num_steps = static_cast<int>(steps);
-  options.pairwise = line.Has("pairwise");
-  ASSIGN_OR_RETURN(const std::vector<LayoutVerdict> verdicts,
-                   VerifyLayouts(loaded.config, options, [&](const LayoutVerdict& verdict) {
-                     Print(verdict, line.Has("all"));
-                   }));
+  request.options.num_ranks = static_cast<int>(ranks);
+  request.options.pairwise = line.Has("pairwise");
+  ASSIGN_OR_RETURN(request.options.dtype, ComputeDType(line.String("dtype", "f64")));
+  ASSIGN_OR_RETURN(const int64_t steps,
+                   line.Int("steps", request.options.dtype == DType::kF64 ? 2 : 1, 1));
+  request.options.num_steps = static_cast<int>(steps);
+  if (request.options.dtype == DType::kBF16) {
+    return absl::InvalidArgumentError("--dtype is f64 or f32: bf16 has no bound to hold");
+  }
+  ASSIGN_OR_RETURN(const LoadedConfig loaded, LoadConfig(line.String("config"), line.All("set")));
+  request.config = loaded.config;
+  return request;
+}
+
+Status Summarize(const std::vector<LayoutVerdict>& verdicts, DType dtype, int num_ranks, bool print) {
   int counts[3] = {};
   double worst = 0;
   std::map<std::string, int> reasons;
@@ -57,23 +74,56 @@ Status Verify(const CommandLine& line) {
     if (verdict.outcome == LayoutVerdict::Outcome::kEqual) worst = std::max(worst, verdict.worst);
     if (verdict.outcome == LayoutVerdict::Outcome::kSkipped) ++reasons[verdict.reason];
   }
-  absl::PrintF("%d layouts of %d ranks: %d equal to one rank within %.1e, %d differ, %d skipped\n",
-               verdicts.size(), ranks, counts[0], worst, counts[1], counts[2]);
-  for (const auto& [reason, count] : reasons) absl::PrintF("  %4d skipped: %s\n", count, reason);
+  if (print) {
+    const std::string bound = dtype == DType::kF64
+                                  ? absl::StrFormat("equal to one rank within %.1e", worst)
+                                  : absl::StrFormat("at most %.2f times as far from f64 as one rank", worst);
+    absl::PrintF("%d layouts of %d ranks: %d %s, %d differ, %d skipped\n", verdicts.size(), num_ranks,
+                 counts[0], bound, counts[1], counts[2]);
+    for (const auto& [reason, count] : reasons) absl::PrintF("  %4d skipped: %s\n", count, reason);
+    std::fflush(stdout);
+  }
   if (counts[1] == 0) return absl::OkStatus();
   return absl::InternalError(absl::StrCat(counts[1], " layouts differ from one rank"));
 }
 
+Status VerifyThreads(const Request& request, bool all) {
+  ASSIGN_OR_RETURN(const std::vector<LayoutVerdict> verdicts,
+                   VerifyLayouts(request.config, request.options,
+                                 [all](const LayoutVerdict& verdict) { Print(verdict, all); }));
+  return Summarize(verdicts, request.options.dtype, request.options.num_ranks, true);
+}
+
+Status VerifyProcesses(const Request& request, bool all, Communicator& world) {
+  const bool prints = world.rank() == 0;
+  ASSIGN_OR_RETURN(const std::vector<LayoutVerdict> verdicts,
+                   VerifyLayoutsOn(world, request.config, request.options,
+                                   [&](const LayoutVerdict& verdict) {
+                                     if (prints) Print(verdict, all);
+                                   }));
+  return Summarize(verdicts, request.options.dtype, world.size(), prints);
+}
+
 int RunVerify(const CommandLine& line) {
-  const Status status = Verify(line);
-  if (!status.ok()) PrintError(status);
-  return status.ok() ? kExitDone : kExitError;
+  const StatusOr<Request> request = ReadRequest(line);
+  if (!request.ok()) return UsageError(request.status());
+  const bool all = line.Has("all");
+  if (!line.Has("mpi")) {
+    const Status status = VerifyThreads(*request, all);
+    if (!status.ok()) PrintError(status);
+    return status.ok() ? kExitDone : kExitError;
+  }
+  const StatusOr<LaunchPlan> plan = PlanLaunch({}, ReadLaunchedWorld());
+  if (!plan.ok()) return UsageError(plan.status());
+  return RunWorld(*plan, absl::OkStatus(), {}, [&](const RankContext& rank) {
+    return VerifyProcesses(*request, all, rank.world);
+  });
 }
 
 }  // namespace
 
 Command VerifyCommand() {
-  return {{"verify", "Trains under every layout and compares each with one rank, in f64.", "layouts", 1,
+  return {{"verify", "Trains under every layout and compares each with one rank.", "layouts", 1,
            1, kFlags, "trireme verify layouts --config examples/configs/verify.textproto --ranks 8"},
           &RunVerify};
 }

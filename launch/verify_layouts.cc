@@ -2,145 +2,44 @@
 
 #include <algorithm>
 #include <atomic>
-#include <cmath>
-#include <map>
 #include <mutex>
-#include <tuple>
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "absl/strings/str_join.h"
+#include "absl/strings/str_split.h"
 
 #include "core/ops/devices.h"
 #include "launch/catalogue.h"
 #include "launch/config.h"
 #include "launch/config_reader.h"
+#include "launch/layout_comparison.h"
+#include "launch/text_exchange.h"
 #include "parallel/comm/local.h"
 
 namespace trireme {
 namespace {
 
-// Rows of a hidden state, by the (sample, position) of their tokens.
-using HiddenRows = std::map<std::pair<int64_t, int64_t>, std::vector<double>>;
-
-// A step of the run on one rank: whole tensors, by unit or parameter.
-struct ReferenceStep {
-  std::map<int, HiddenRows> hidden;
-  double loss = 0, grad_norm = 0;
-  std::map<std::string, std::vector<double>> gradients, weights;
+// What a layout came to on all of its ranks: a comparison, or why there is none.
+struct Run {
+  LayoutComparison comparison;
+  bool made = false;  // Every rank's trainer was.
+  Status status;
 };
 
-// Where in a run something differs: what comes first is the cause.
-enum class Phase { kForward, kLoss, kBackward, kNorm, kUpdate };
-struct Difference {
-  std::tuple<int64_t, Phase, int> place;  // Step, phase, and the order in it.
-  std::string what;
-};
-
-// The rows of a probed output on this rank, each with its token.
-void ForEachRow(const Tensor& output, const TokenLayout& layout,
-                const std::function<void(std::pair<int64_t, int64_t>, std::vector<double>)>& fn) {
-  const std::vector<double> values = output.ToVector(), samples = layout.sample.ToVector(),
-                            positions = layout.position.ToVector();
-  const size_t n = samples.size(), width = n == 0 ? 0 : values.size() / n;
-  for (size_t i = 0; i < n; ++i) {
-    fn({static_cast<int64_t>(samples[i]), static_cast<int64_t>(positions[i])},
-       std::vector<double>(values.begin() + i * width, values.begin() + (i + 1) * width));
-  }
+StatusOr<std::unique_ptr<Dataset>> DatasetOf(const RunConfig& config) {
+  const ComponentConfig data = ToComponentConfig(config.data().dataset());
+  return MakeDataset(data.name, data.params, {config.data().sequence_length()});
 }
-
-// What one rank of a layout finds different from the reference.
-class Comparison {
- public:
-  Comparison(const std::vector<ReferenceStep>& reference, double tolerance)
-      : reference_(reference), tolerance_(tolerance) {}
-
-  void Hidden(int64_t step, int unit, const Tensor& output, const TokenLayout& layout) {
-    const HiddenRows& rows = reference_[step].hidden.at(unit);
-    double largest = 0, distance = 0;
-    for (const auto& [token, row] : rows) largest = std::max(largest, LargestOf(row));
-    ForEachRow(output, layout, [&](std::pair<int64_t, int64_t> token, const std::vector<double>& row) {
-      const auto it = rows.find(token);
-      distance = std::max(distance, it == rows.end() ? INFINITY : DistanceOf(row, it->second));
-    });
-    Note({step, Phase::kForward, unit}, distance, largest, absl::StrCat("output of unit ", unit));
-  }
-
-  void Step(int64_t step, const StepReport& report, Trainer& trainer) {
-    const ReferenceStep& expected = reference_[step];
-    Note({step, Phase::kLoss, 0}, DistanceOf({report.loss}, {expected.loss}), std::abs(expected.loss),
-         "loss");
-    Note({step, Phase::kNorm, 0}, DistanceOf({report.grad_norm}, {expected.grad_norm}),
-         expected.grad_norm, "gradient norm");
-    const auto& all = trainer.model().parameters().parameters();
-    for (size_t i = 0; i < all.size(); ++i) {
-      const Parameter& parameter = *all[i];
-      const std::string& path = parameter.spec.path;
-      Part(step, Phase::kBackward, parameter, trainer.gradients().of(i), expected.gradients.at(path),
-           absl::StrCat("gradient of ", path));
-      Part(step, Phase::kUpdate, parameter, parameter.owned, expected.weights.at(path),
-           absl::StrCat("weight ", path));
-    }
-  }
-
-  double worst() const { return worst_; }
-  const std::optional<Difference>& first() const { return first_; }
-
- private:
-  static double LargestOf(const std::vector<double>& values) {
-    double largest = 0;
-    for (const double value : values) largest = std::max(largest, std::abs(value));
-    return largest;
-  }
-  // The largest difference; infinite when there is a NaN.
-  static double DistanceOf(const std::vector<double>& a, const std::vector<double>& b) {
-    if (a.size() != b.size()) return INFINITY;
-    double distance = 0;
-    for (size_t i = 0; i < a.size(); ++i) {
-      const double d = std::abs(a[i] - b[i]);
-      distance = std::isnan(d) ? INFINITY : std::max(distance, d);
-    }
-    return distance;
-  }
-
-  // This rank's box of a parameter's tensor.
-  void Part(int64_t step, Phase phase, const Parameter& parameter, const Tensor& mine,
-            const std::vector<double>& whole, std::string what) {
-    const Shape& global = parameter.spec.global;
-    const Box& box = parameter.owned_box;
-    if (box.numel() == 0) return;
-    Shape zero = box.begin;
-    for (int i = 0; i < zero.rank(); ++i) zero[i] = 0;
-    std::vector<double> expected(box.numel());
-    const BoxRuns runs(global, box.begin, box.size, zero, box.size);
-    for (int64_t k = 0; k < runs.count(); ++k) {
-      std::copy_n(whole.begin() + runs[k].source, runs.length(), expected.begin() + runs[k].dest);
-    }
-    Note({step, phase, -parameter.spec.units.front()}, DistanceOf(mine.ToVector(), expected),
-         LargestOf(whole), std::move(what));
-  }
-
-  void Note(std::tuple<int64_t, Phase, int> place, double distance, double largest, std::string what) {
-    const double relative = distance == 0 ? 0 : distance / std::max(largest, 1e-300);
-    worst_ = std::max(worst_, relative);
-    if (relative <= tolerance_ || (first_.has_value() && first_->place <= place)) return;
-    const char* const phases[] = {"forward", "forward", "backward", "backward", "update"};
-    first_ = {place, absl::StrFormat("step %d, %s: %s is off by %.1e", std::get<0>(place) + 1,
-                                     phases[static_cast<int>(std::get<1>(place))], what, relative)};
-  }
-
-  const std::vector<ReferenceStep>& reference_;
-  const double tolerance_;
-  double worst_ = 0;
-  std::optional<Difference> first_;
-};
 
 class Verifier {
  public:
   Verifier(const RunConfig& config, const VerifyOptions& options) : config_(config), options_(options) {}
 
-  Status MakeReference() {
-    ASSIGN_OR_RETURN(const RunConfig config, ConfigOf({}, 1));
+  // One rank in f64, and, to compare f32 with, in f32.
+  Status MakeReferences() {
+    ASSIGN_OR_RETURN(const RunConfig config, ConfigOf({}, 1, DType::kF64));
     reference_.resize(options_.num_steps);
     const auto device = MakeCpuDevice();
     const auto world = MakeSelfCommunicator();
@@ -148,60 +47,130 @@ class Verifier {
     ASSIGN_OR_RETURN(const auto dataset, DatasetOf(config));
     ASSIGN_OR_RETURN(const auto trainer, Trainer::Create(config, *dataset, *world, *device, phases,
                                                          options_.model));
-    for (ReferenceStep& step : reference_) {
-      trainer->executor().set_probe([&](int unit, const Tensor& output, const Batch& batch) {
-        ForEachRow(output, batch.layout, [&](std::pair<int64_t, int64_t> token, std::vector<double> row) {
-          step.hidden[unit][token] = std::move(row);
-        });
-      });
-      ASSIGN_OR_RETURN(const StepReport report, trainer->Step());
-      step.loss = report.loss;
-      step.grad_norm = report.grad_norm;
-      const auto& all = trainer->model().parameters().parameters();
-      for (size_t i = 0; i < all.size(); ++i) {
-        step.gradients[all[i]->spec.path] = trainer->gradients().of(i).ToVector();
-        step.weights[all[i]->spec.path] = all[i]->owned.ToVector();
+    for (ReferenceStep& step : reference_) RETURN_IF_ERROR(RecordStep(*trainer, &step));
+    if (options_.dtype == DType::kF64) return absl::OkStatus();
+    one_rank_.emplace(reference_, kNoTolerance);
+    std::atomic<bool> made = false;
+    ASSIGN_OR_RETURN(const RunConfig same, ConfigOf({}, 1, options_.dtype));
+    return RunRank(same, *world, &made, &*one_rank_);
+  }
+
+  LayoutVerdict VerifyOnThreads(const RunLayout& layout, int num_ranks) const {
+    LayoutVerdict verdict = VerdictOf(layout, RunOnThreads(layout, num_ranks));
+    if (verdict.outcome == LayoutVerdict::Outcome::kDiffers) {
+      const std::string axes = Blame(layout, num_ranks);
+      if (!axes.empty()) absl::StrAppend(&verdict.reason, " (not without the ", axes, " axis)");
+    }
+    return verdict;
+  }
+
+  StatusOr<LayoutVerdict> VerifyOn(Communicator& world, const RunLayout& layout) const {
+    Run run{LayoutComparison(reference_, tolerance()), false, absl::OkStatus()};
+    const StatusOr<RunConfig> config = ConfigOf(layout, world.size(), options_.dtype);
+    std::atomic<bool> made = false;
+    run.status = config.ok() ? RunRank(*config, world, &made, &run.comparison) : config.status();
+    run.made = made;
+    if (run.made) RETURN_IF_ERROR(run.status);
+    // Every rank comes to the same refusal; of comparisons each has a part.
+    const auto exact = [](std::string* out, double value) { absl::StrAppendFormat(out, "%.17g", value); };
+    const std::string mine = absl::StrCat(absl::StrJoin(run.comparison.ToNumbers(), ",", exact), "\n",
+                                          run.comparison.first());
+    ASSIGN_OR_RETURN(const std::vector<std::string> texts, GatherTexts(world, mine));
+    LayoutComparison merged(reference_, tolerance());
+    for (const std::string& text : texts) {
+      const std::pair<std::string, std::string> lines = absl::StrSplit(text, absl::MaxSplits('\n', 1));
+      std::vector<double> numbers;
+      for (const absl::string_view number : absl::StrSplit(lines.first, ',')) {
+        numbers.push_back(std::strtod(std::string(number).c_str(), nullptr));
       }
+      merged.MergeNumbers(numbers, lines.second);
+    }
+    run.comparison = merged;
+    return VerdictOf(layout, run);
+  }
+
+ private:
+  static constexpr double kNoTolerance = 1e300;
+  double tolerance() const { return options_.dtype == DType::kF64 ? options_.tolerance : kNoTolerance; }
+
+  static Status RecordStep(Trainer& trainer, ReferenceStep* step) {
+    trainer.executor().set_probe([&](int unit, const Tensor& output, const Batch& batch) {
+      ForEachRow(output, batch.layout, [&](Token token, std::vector<double> row) {
+        step->hidden[unit][token] = std::move(row);
+      });
+    });
+    ASSIGN_OR_RETURN(const StepReport report, trainer.Step());
+    step->loss = report.loss;
+    step->grad_norm = report.grad_norm;
+    const auto& all = trainer.model().parameters().parameters();
+    for (size_t i = 0; i < all.size(); ++i) {
+      step->gradients[all[i]->spec.path] = trainer.gradients().of(i).ToVector();
+      step->weights[all[i]->spec.path] = all[i]->owned.ToVector();
     }
     return absl::OkStatus();
   }
 
-  LayoutVerdict Verify(const RunLayout& layout, int num_ranks) const {
-    LayoutVerdict verdict;
-    verdict.layout = layout;
-    const StatusOr<RunConfig> config = ConfigOf(layout, num_ranks);
+  Run RunOnThreads(const RunLayout& layout, int num_ranks) const {
+    Run run{LayoutComparison(reference_, tolerance()), false, absl::OkStatus()};
+    const StatusOr<RunConfig> config = ConfigOf(layout, num_ranks, options_.dtype);
+    if (!config.ok()) {
+      run.status = config.status();
+      return run;
+    }
     std::atomic<bool> made = false;
     std::mutex mutex;
-    std::optional<Difference> first;
-    Status status = config.status();
-    if (status.ok()) {
-      CommOptions comm;
-      comm.deadline = absl::Seconds(60);
-      status = RunOnRanks(num_ranks, comm, [&](Communicator& world) -> Status {
-        Comparison comparison(reference_, options_.tolerance);
-        RETURN_IF_ERROR(RunRank(*config, world, &made, &comparison));
-        const std::lock_guard<std::mutex> lock(mutex);
-        verdict.worst = std::max(verdict.worst, comparison.worst());
-        const auto& mine = comparison.first();
-        if (mine.has_value() && (!first.has_value() || mine->place < first->place)) first = mine;
-        return absl::OkStatus();
-      });
-    }
-    if (!status.ok()) {
-      // Found out before anything ran: this model has no such layout.
-      const bool refused = !made && absl::IsInvalidArgument(status);
-      verdict.outcome =
-          refused ? LayoutVerdict::Outcome::kSkipped : LayoutVerdict::Outcome::kDiffers;
-      verdict.reason = std::string(status.message());
+    CommOptions comm;
+    comm.deadline = absl::Seconds(60);
+    run.status = RunOnRanks(num_ranks, comm, [&](Communicator& world) -> Status {
+      LayoutComparison comparison(reference_, tolerance());
+      RETURN_IF_ERROR(RunRank(*config, world, &made, &comparison));
+      const std::lock_guard<std::mutex> lock(mutex);
+      run.comparison.Merge(comparison);
+      return absl::OkStatus();
+    });
+    run.made = made;
+    return run;
+  }
+
+  LayoutVerdict VerdictOf(const RunLayout& layout, const Run& run) const {
+    using Outcome = LayoutVerdict::Outcome;
+    LayoutVerdict verdict;
+    verdict.layout = layout;
+    if (!run.status.ok()) {
+      // Refused before anything ran: this model has no such layout.
+      const bool refused = !run.made && absl::IsInvalidArgument(run.status);
+      verdict.outcome = refused ? Outcome::kSkipped : Outcome::kDiffers;
+      verdict.reason = std::string(run.status.message());
       // Every rank refuses for the same reason; which was first does not matter.
       if (refused && absl::StartsWith(verdict.reason, "rank ")) {
         verdict.reason.erase(0, verdict.reason.find(": ") + 2);
       }
-    } else if (first.has_value()) {
-      verdict.outcome = LayoutVerdict::Outcome::kDiffers;
-      verdict.reason = first->what;
+      return verdict;
     }
+    verdict.worst = run.comparison.worst();
+    verdict.reason = run.comparison.first();
+    if (one_rank_.has_value()) CompareDistances(run.comparison, &verdict);
+    if (!verdict.reason.empty()) verdict.outcome = Outcome::kDiffers;
     return verdict;
+  }
+
+  // In f32 both are wrong: a layout at most twice as much as one rank. (Over one step. From the second on, AdamW
+  // has divided gradients that are all rounding error by their own size, and distances are left to chance.)
+  void CompareDistances(const LayoutComparison& comparison, LayoutVerdict* verdict) const {
+    constexpr const char* kNames[] = {"hidden states", "loss and norm", "gradients", "weights"};
+    constexpr double kEpsilon = 0x1p-23;
+    verdict->worst = 0;
+    for (const auto kind : {LayoutComparison::kHidden, LayoutComparison::kScalars,
+                            LayoutComparison::kGradients, LayoutComparison::kWeights}) {
+      // A loss may be right by chance.
+      const double one = std::max(one_rank_->Distance(kind),
+                                  kind == LayoutComparison::kScalars ? kEpsilon : kEpsilon / 16);
+      const double ratio = comparison.Distance(kind) / one;
+      verdict->worst = std::max(verdict->worst, ratio);
+      if (ratio <= 2 || !verdict->reason.empty()) continue;
+      verdict->reason = absl::StrFormat("%s are %.1f times as far from f64 as those of one rank",
+                                        kNames[kind], ratio);
+    }
   }
 
   // The axes without which a layout that differs does not.
@@ -216,16 +185,17 @@ class Verifier {
         value = "1";
       }
       if (smaller == num_ranks) continue;
-      if (Verify(without, smaller).outcome != LayoutVerdict::Outcome::kEqual) continue;
+      const LayoutVerdict verdict = VerdictOf(without, RunOnThreads(without, smaller));
+      if (verdict.outcome != LayoutVerdict::Outcome::kEqual) continue;
       absl::StrAppend(&axes, axes.empty() ? "" : "+", AxisName(axis));
     }
     return axes;
   }
 
- private:
-  StatusOr<RunConfig> ConfigOf(const RunLayout& layout, int num_ranks) const {
+  StatusOr<RunConfig> ConfigOf(const RunLayout& layout, int num_ranks, DType dtype) const {
     LoadedConfig loaded{config_, {}};
-    loaded.config.set_dtype("f64");
+    loaded.config.set_dtype(DTypeName(dtype));
+    loaded.config.set_num_steps(std::max<int64_t>(config_.num_steps(), options_.num_steps));
     RunConfig::Mesh& mesh = *loaded.config.mutable_mesh();
     mesh.set_replica(num_ranks);
     mesh.set_pipeline(1), mesh.set_shard(1), mesh.set_sequence(1), mesh.set_tensor(1);
@@ -237,13 +207,8 @@ class Verifier {
     return loaded.config;
   }
 
-  static StatusOr<std::unique_ptr<Dataset>> DatasetOf(const RunConfig& config) {
-    const ComponentConfig data = ToComponentConfig(config.data().dataset());
-    return MakeDataset(data.name, data.params, {config.data().sequence_length()});
-  }
-
   Status RunRank(const RunConfig& config, Communicator& world, std::atomic<bool>* made,
-                 Comparison* comparison) const {
+                 LayoutComparison* comparison) const {
     const auto device = MakeCpuDevice({.num_threads = 1});
     PhaseTimer phases;
     ASSIGN_OR_RETURN(const auto dataset, DatasetOf(config));
@@ -265,28 +230,43 @@ class Verifier {
   const RunConfig config_;
   const VerifyOptions options_;
   std::vector<ReferenceStep> reference_;
+  std::optional<LayoutComparison> one_rank_;  // Of options_.dtype, unless that is f64.
 };
 
-}  // namespace
+using VerifyFn = std::function<StatusOr<LayoutVerdict>(const RunLayout&)>;
 
-StatusOr<std::vector<LayoutVerdict>> VerifyLayouts(
-    const RunConfig& config, const VerifyOptions& options,
-    const std::function<void(const LayoutVerdict&)>& report) {
-  Verifier verifier(config, options);
-  RETURN_IF_ERROR(verifier.MakeReference());
-  std::vector<RunLayout> layouts = AllLayouts(options.num_ranks);
-  if (options.pairwise) layouts = PairwiseCover(layouts);
+StatusOr<std::vector<LayoutVerdict>> VerifyAll(int num_ranks, bool pairwise, const VerifyFn& verify,
+                                               const ReportVerdict& report) {
+  std::vector<RunLayout> layouts = AllLayouts(num_ranks);
+  if (pairwise) layouts = PairwiseCover(layouts);
   std::vector<LayoutVerdict> verdicts;
   for (const RunLayout& layout : layouts) {
-    LayoutVerdict verdict = verifier.Verify(layout, options.num_ranks);
-    if (verdict.outcome == LayoutVerdict::Outcome::kDiffers) {
-      const std::string axes = verifier.Blame(layout, options.num_ranks);
-      if (!axes.empty()) absl::StrAppend(&verdict.reason, " (not without the ", axes, " axis)");
-    }
+    ASSIGN_OR_RETURN(LayoutVerdict verdict, verify(layout));
     if (report != nullptr) report(verdict);
     verdicts.push_back(std::move(verdict));
   }
   return verdicts;
+}
+
+}  // namespace
+
+StatusOr<std::vector<LayoutVerdict>> VerifyLayouts(const RunConfig& config, const VerifyOptions& options,
+                                                   const ReportVerdict& report) {
+  Verifier verifier(config, options);
+  RETURN_IF_ERROR(verifier.MakeReferences());
+  const auto verify = [&](const RunLayout& layout) -> StatusOr<LayoutVerdict> {
+    return verifier.VerifyOnThreads(layout, options.num_ranks);
+  };
+  return VerifyAll(options.num_ranks, options.pairwise, verify, report);
+}
+
+StatusOr<std::vector<LayoutVerdict>> VerifyLayoutsOn(Communicator& world, const RunConfig& config,
+                                                     const VerifyOptions& options,
+                                                     const ReportVerdict& report) {
+  Verifier verifier(config, options);
+  RETURN_IF_ERROR(verifier.MakeReferences());
+  const auto verify = [&](const RunLayout& layout) { return verifier.VerifyOn(world, layout); };
+  return VerifyAll(world.size(), options.pairwise, verify, report);
 }
 
 }  // namespace trireme

@@ -30,7 +30,10 @@ std::vector<RunLayout> PairwiseCover(const std::vector<RunLayout>& layouts);
 struct VerifyOptions {
   int num_ranks = 8;
   int num_steps = 3;
-  // Of the largest value of a tensor; in f64.
+  // f64: every tensor of every rank is within `tolerance` of one rank's, relative to its largest value. f32: the
+  // root mean square distances of hidden states, gradients and weights to those of one rank in f64 are at most
+  // twice as large as those of one rank in f32; meant for one step.
+  DType dtype = DType::kF64;
   double tolerance = 1e-10;
   bool pairwise = false;
   // Instead of the config's model.
@@ -41,15 +44,21 @@ struct LayoutVerdict {
   enum class Outcome { kEqual, kDiffers, kSkipped };
   RunLayout layout;
   Outcome outcome = Outcome::kEqual;
-  double worst = 0;    // The largest relative distance of all that was compared.
+  double worst = 0;    // f64: the largest relative distance. f32: the largest ratio of distances.
   std::string reason;  // Why it was skipped; or the first tensor that differs, and the axis that does it.
 };
+using ReportVerdict = std::function<void(const LayoutVerdict&)>;
 
 // Runs `config` on one rank, then on num_ranks thread ranks under each layout, reporting each verdict as it
 // comes. The mesh and dtype of the config are replaced. INVALID_ARGUMENT when the config does not run on one
 // rank.
-StatusOr<std::vector<LayoutVerdict>> VerifyLayouts(
-    const RunConfig& config, const VerifyOptions& options,
-    const std::function<void(const LayoutVerdict&)>& report = nullptr);
+StatusOr<std::vector<LayoutVerdict>> VerifyLayouts(const RunConfig& config, const VerifyOptions& options,
+                                                   const ReportVerdict& report = nullptr);
+
+// The same over the ranks of `world`, processes for example, whose size stands for num_ranks; every rank calls it
+// and has the same verdicts. A rank that fails ends it.
+StatusOr<std::vector<LayoutVerdict>> VerifyLayoutsOn(Communicator& world, const RunConfig& config,
+                                                     const VerifyOptions& options,
+                                                     const ReportVerdict& report = nullptr);
 
 }  // namespace trireme
