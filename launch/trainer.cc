@@ -14,6 +14,7 @@
 #include "launch/config.h"
 #include "models/models.h"
 #include "optim/clip.h"
+#include "parallel/shard/declaration_checks.h"
 
 namespace trireme {
 namespace {
@@ -126,12 +127,7 @@ Status Trainer::Init(const ModelBuilder& builder) {
   ASSIGN_OR_RETURN(mesh_, ModelMesh::Create(world_, mesh, {pipeline.rank_of_stage.front(),
                                                            pipeline.rank_of_stage.back()}));
   RETURN_IF_ERROR(MakeSequenceAxis());
-  const ModelLayout layout = {mesh_->tensor(axes.sharded_stream()), sequence_};
-  if (builder != nullptr) {
-    ASSIGN_OR_RETURN(model_, builder(shape, layout));
-  } else {
-    ASSIGN_OR_RETURN(model_, MakeModel(ToComponentConfig(config_.model()), shape, layout));
-  }
+  RETURN_IF_ERROR(MakeModelOf(shape, builder));
   ASSIGN_OR_RETURN(PipelineOptions stages, CutIntoStages(pipeline));
   ASSIGN_OR_RETURN(const DType dtype, ComputeDType(config_.dtype()));
   ASSIGN_OR_RETURN(std::vector<UpdateGroup> groups, MakeGroups(config_));
@@ -156,6 +152,25 @@ Status Trainer::Init(const ModelBuilder& builder) {
                                                     mesh_->share(), mesh_->num_shares(),
                                                     batch_options_);
   });
+}
+
+// The model as every rank of the tensor axis declares it, and this rank's kept.
+Status Trainer::MakeModelOf(const DataShape& data, const ModelBuilder& builder) {
+  const TensorAxis mine = mesh_->tensor(config_.mesh().sharded_stream());
+  std::vector<std::unique_ptr<Model>> models(mine.size);
+  std::vector<const ParameterSet*> declared;
+  for (int rank = 0; rank < mine.size; ++rank) {
+    ModelLayout layout = {mine, sequence_};
+    if (rank != mine.rank) layout.tensor = {rank, mine.size, nullptr, mine.sharded_stream};
+    if (builder != nullptr) {
+      ASSIGN_OR_RETURN(models[rank], builder(data, layout));
+    } else {
+      ASSIGN_OR_RETURN(models[rank], MakeModel(ToComponentConfig(config_.model()), data, layout));
+    }
+    declared.push_back(&models[rank]->parameters());
+  }
+  model_ = std::move(models[mine.rank]);
+  return CheckCut(declared);
 }
 
 Status Trainer::MakeSequenceAxis() {

@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "core/base/share.h"
+#include "parallel/shard/declaration_checks.h"
 
 namespace trireme {
 
@@ -141,6 +142,9 @@ Status ReplicaGradients::Receive() {
 }
 
 Status ReplicaGradients::Complete(const Bucket& bucket) {
+  if (!declarations_checked_ && groups_.tensor != nullptr) {
+    RETURN_IF_ERROR(CheckContributions(parameters_, bucket.parameters, owned_, device_, *groups_.tensor));
+  }
   std::vector<std::unique_ptr<Work>> works;
   for (const int i : bucket.parameters) {
     const Parameter& parameter = *parameters_.parameters()[i];
@@ -166,6 +170,7 @@ Status ReplicaGradients::Finish() {
     while (status.ok() && num_complete_ < num_buckets()) status = Complete(buckets_[num_complete_]);
     finishing_ = false;
     ThrowIfError(status);
+    declarations_checked_ = true;
   });
 }
 

@@ -79,6 +79,7 @@ class ReplicaGradients {
   std::vector<Transfer> transfers_;
   std::set<int> done_;  // Units.
   bool finishing_ = false;
+  bool declarations_checked_ = false;  // By the gradients of the first job.
   int num_started_ = 0, num_complete_ = 0;
 };
 
