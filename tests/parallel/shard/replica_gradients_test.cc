@@ -50,6 +50,13 @@ std::vector<int64_t> ElementsOf(const ParamSpec& spec, const Box& box) {
   return elements;
 }
 
+// The rank whose contribution this one makes: tensor ranks that have a parameter whole, and whose gradients do not
+// add up, have the same one.
+int Giver(const ParamSpec& spec, const Mesh& mesh, int rank) {
+  const bool alike = !(spec.split | spec.partial_grad).Contains(Axis::kTensor);
+  return alike ? rank - mesh.Coordinate(rank, Axis::kTensor) : rank;
+}
+
 // Whether the gradients of two ranks of a replica are parts of one sum.
 bool AddUp(const ParamSpec& spec, const Mesh& mesh, int a, int b) {
   const int ta = mesh.Coordinate(a, Axis::kTensor), tb = mesh.Coordinate(b, Axis::kTensor);
@@ -67,7 +74,8 @@ std::vector<double> Expected(const Parameter& parameter, const Mesh& mesh, int r
       if (!AddUp(parameter.spec, mesh, rank, other)) continue;
       for (const int unit : parameter.spec.units) {
         if (StageOf(unit, num_stages) != mesh.Coordinate(other, Axis::kPipeline)) continue;
-        for (int item = 0; item < num_items; ++item) sum += Contribution(other, item, unit, element);
+        const int giver = Giver(parameter.spec, mesh, other);
+        for (int item = 0; item < num_items; ++item) sum += Contribution(giver, item, unit, element);
       }
     }
     sums.push_back(sum);
@@ -102,10 +110,11 @@ Status RunCase(const Case& c, Communicator& world) {
         for (const auto& parameter : parameters.parameters()) {
           const auto& units = parameter->units;
           if (std::find(units.begin(), units.end(), unit) == units.end()) continue;
-          if (!Touches(world.rank(), item, unit)) continue;
+          const int giver = Giver(parameter->spec, mesh, world.rank());
+          if (!Touches(giver, item, unit)) continue;
           std::vector<double> values;
           for (const int64_t element : ElementsOf(parameter->spec, parameter->spec.local)) {
-            values.push_back(Contribution(world.rank(), item, unit, element));
+            values.push_back(Contribution(giver, item, unit, element));
           }
           AddToSink(gradients.sink(), parameter->working,
                     Tensor::FromVector(*device, parameter->spec.local.size, values, DType::kF64));
