@@ -16,5 +16,6 @@ Command EvalCommand();
 Command TokenizeCommand();
 Command ListCommand();
 Command ScheduleCommand();
+Command MeshCommand();
 
 }  // namespace trireme

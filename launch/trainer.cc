@@ -94,6 +94,19 @@ StatusOr<std::vector<int>> UnitsOfStages(absl::string_view text, int num_units, 
   return units;
 }
 
+Status CheckSequenceAxis(const RunConfig& config, bool is_text) {
+  const int size = static_cast<int>(config.mesh().sequence());
+  if (is_text) return CheckSequenceLength(config.data().sequence_length(), size);
+  if (size == 1) return absl::OkStatus();
+  return absl::InvalidArgumentError(
+      absl::StrCat("mesh sequence=", size, ": images are not cut over the sequence axis"));
+}
+
+DataShape DataShapeOf(const Dataset& dataset) {
+  if (dataset.is_text()) return {.vocab_size = dataset.num_classes()};
+  return {.num_features = dataset.feature_shape().numel(), .num_classes = dataset.num_classes()};
+}
+
 double EvaluationReport::bits_per_byte() const {
   return loss.bytes == 0 ? 0 : loss.sum / std::numbers::ln2 / static_cast<double>(loss.bytes);
 }
@@ -114,13 +127,7 @@ StatusOr<std::unique_ptr<Trainer>> Trainer::Create(const RunConfig& config, cons
 }
 
 Status Trainer::Init(const ModelBuilder& builder) {
-  DataShape shape;
-  if (dataset_.is_text()) {
-    shape.vocab_size = dataset_.num_classes();
-  } else {
-    shape.num_features = dataset_.feature_shape().numel();
-    shape.num_classes = dataset_.num_classes();
-  }
+  const DataShape shape = DataShapeOf(dataset_);
   const RunConfig::Mesh& axes = config_.mesh();
   ASSIGN_OR_RETURN(const Mesh mesh, MeshOf(config_, world_.size()));
   ASSIGN_OR_RETURN(const PipelineShape pipeline, PipelineShapeOf(config_));
@@ -174,12 +181,7 @@ Status Trainer::MakeModelOf(const DataShape& data, const ModelBuilder& builder) 
 }
 
 Status Trainer::MakeSequenceAxis() {
-  const int size = mesh_->mesh().size(Axis::kSequence);
-  if (size > 1 && !dataset_.is_text()) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("mesh sequence=", size, ": images are not cut over the sequence axis"));
-  }
-  if (dataset_.is_text()) RETURN_IF_ERROR(CheckSequenceLength(config_.data().sequence_length(), size));
+  RETURN_IF_ERROR(CheckSequenceAxis(config_, dataset_.is_text()));
   const ComponentConfig method = ToComponentConfig(config_.kv_exchange());
   ASSIGN_OR_RETURN(SequenceAxis axis,
                    SequenceAxis::Create(method.name, method.params, mesh_->groups()));

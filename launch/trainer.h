@@ -107,6 +107,10 @@ StatusOr<Mesh> MeshOf(const RunConfig& config, int world_size);
 StatusOr<PipelineShape> PipelineShapeOf(const RunConfig& config);
 StatusOr<std::vector<int>> UnitsOfStages(absl::string_view text, int num_units, int num_stages);
 
+// INVALID_ARGUMENT when the data cannot be cut over the sequence axis.
+Status CheckSequenceAxis(const RunConfig& config, bool is_text);
+DataShape DataShapeOf(const Dataset& dataset);
+
 // "f32", "bf16", "f64".
 StatusOr<DType> ComputeDType(absl::string_view name);
 

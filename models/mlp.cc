@@ -43,8 +43,8 @@ class Mlp : public Model {
     return RunLayer(num_units() - 1, num_units() == 1 ? Flat(batch) : hidden, context);
   }
 
-  Shape HiddenShape(int unit, const Batch& batch) const override {
-    return {batch.inputs.dim(0), layers_[unit].weight->spec.global[1]};
+  Shape HiddenShape(int unit, int64_t n) const override {
+    return {n, layers_[unit].weight->spec.global[1]};
   }
 
   double ForwardFlops(const TokenLayout& layout) const override {

@@ -10,6 +10,7 @@
 #include "core/ops/ops.h"
 #include "models/attention/token_mixer.h"
 #include "parallel/layers/column_linear.h"
+#include "parallel/layers/layer_traffic.h"
 #include "parallel/layers/vocabulary.h"
 
 namespace trireme {
@@ -84,8 +85,14 @@ class Transformer : public Model {
                             batch.inputs.dim(0), *head_);
   }
 
-  Shape HiddenShape(int, const Batch& batch) const override {
-    return {tensor_.StreamRows(batch.inputs.dim(0)), width_};
+  Shape HiddenShape(int, int64_t n) const override { return {tensor_.StreamRows(n), width_}; }
+
+  void AddTraffic(int unit, UnitTraffic* traffic) const override {
+    if (unit == 0) return AddToStream(tensor_, width_, "embedding", traffic);
+    if (unit + 1 == num_units()) return AddVocabularyCrossEntropy(tensor_, *head_, traffic);
+    layers_[unit - 1].mixer->AddTraffic(traffic);
+    AddColumnLinear(tensor_, width_, traffic);
+    AddToStream(tensor_, width_, "mlp output", traffic);
   }
 
   double ForwardFlops(const TokenLayout& layout) const override {

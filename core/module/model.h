@@ -5,6 +5,7 @@
 
 #include "core/batch.h"
 #include "core/module/parameter.h"
+#include "core/module/unit_traffic.h"
 #include "core/tensor/tensor.h"
 
 namespace trireme {
@@ -27,12 +28,15 @@ class Model {
     return Tensor();
   }
 
-  // The shape of what enters `unit` (> 0): what pipeline stages send each other. Empty from models that
-  // cannot be cut into stages.
-  virtual Shape HiddenShape(int unit, const Batch& batch) const {
-    (void)unit, (void)batch;
+  // The shape of what enters `unit` (> 0) of a micro-batch whose inputs have `n` rows: what pipeline stages send
+  // each other. Empty from models that cannot be cut into stages.
+  virtual Shape HiddenShape(int unit, int64_t n) const {
+    (void)unit, (void)n;
     return Shape();
   }
+
+  // What `unit` itself says to other ranks, for each micro-batch. Models that are not cut say nothing.
+  virtual void AddTraffic(int unit, UnitTraffic* traffic) const { (void)unit, (void)traffic; }
 
   // Of the forward pass over these segments: multiply-adds count two, attention half its square. A
   // training step costs three times as much. 0: unknown.

@@ -62,13 +62,12 @@ Tensor Rows(const Tensor& x, int64_t begin, int64_t size) {
   return x.AsStrided(x.shape().WithDim(0, size), x.strides(), begin * x.strides()[0]);
 }
 
-// About 16 MiB of logits, in multiples of 64 tokens for the GEMM's sake.
-int64_t ChunkTokens(int64_t vocabulary, DType acc) {
-  const int64_t row_bytes = std::max<int64_t>(1, vocabulary * DTypeSize(acc));
-  return std::max<int64_t>(64, (int64_t{16} << 20) / row_bytes / 64 * 64);
-}
-
 }  // namespace
+
+int64_t LogitChunkTokens(int64_t vocabulary) {
+  // Four million, in multiples of 64 tokens for the GEMM's sake.
+  return std::max<int64_t>(64, (int64_t{4} << 20) / std::max<int64_t>(1, vocabulary) / 64 * 64);
+}
 
 Tensor LinearCrossEntropy(const Tensor& x, const Tensor& weight, const Tensor& labels,
                           int64_t chunk_tokens) {
@@ -95,7 +94,7 @@ Tensor LinearCrossEntropy(const Tensor& x, const Tensor& weight, const Tensor& l
     return Tensor::Empty(device, shape, type, kind, "linear_cross_entropy");
   };
 
-  const int64_t chunk = std::min(n, chunk_tokens > 0 ? chunk_tokens : ChunkTokens(vocabulary, acc));
+  const int64_t chunk = std::min(n, chunk_tokens > 0 ? chunk_tokens : LogitChunkTokens(vocabulary));
   const PerToken rows(x, acc);
   Tensor dx, dw;
   if (wants_dx) dx = empty(x.shape(), dtype, MemoryKind::kActivations);

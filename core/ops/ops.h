@@ -95,9 +95,12 @@ Tensor CrossEntropy(const Tensor& logits, const Tensor& labels);
 // in backward, so logits are computed once. chunk_tokens 0: chosen by size.
 Tensor LinearCrossEntropy(const Tensor& x, const Tensor& weight, const Tensor& labels,
                           int64_t chunk_tokens = 0);
+// The chunk for so many classes: 16 MiB of f32 logits.
+int64_t LogitChunkTokens(int64_t vocabulary);
 
-// The same where the rows of `weight` are only a range of the classes. merge(labels, losses, norms), called for each chunk, turns what CrossEntropyArgs says of a part
-// (softmax.h) into what it says of all classes. dx is then the part of a sum.
+// The same where the rows of `weight` are only a range of the classes. merge(labels, losses, norms), called for
+// each chunk, turns what CrossEntropyArgs says of a part (softmax.h) into what it says of all classes. dx is then
+// the part of a sum.
 using MergeClassesFn =
     std::function<void(const Tensor& labels, const Tensor& losses, const Tensor& norms)>;
 Tensor LinearCrossEntropy(const Tensor& x, const Tensor& weight, const Tensor& labels,

@@ -10,6 +10,7 @@
 
 #include "core/ops/ops.h"
 #include "parallel/layers/column_linear.h"
+#include "parallel/layers/layer_traffic.h"
 
 namespace trireme {
 namespace {
@@ -50,6 +51,13 @@ class SoftmaxAttention : public TokenMixer {
                                 1 / std::sqrt(static_cast<double>(sizes_.width)));
     const Tensor y = Linear(Reshape(y_nhd, {n, wo_->spec.local.size[1]}), wo_->working);
     return shape_.tensor.ToStream(y, "attention output");
+  }
+
+  void AddTraffic(UnitTraffic* traffic) const override {
+    AddColumnLinear(shape_.tensor, shape_.width, traffic);
+    const int64_t d = sizes_.width;
+    traffic->attention.push_back({wq_->spec.local.size[0] / d, wk_->spec.local.size[0] / d, d, d});
+    AddToStream(shape_.tensor, shape_.width, "attention output", traffic);
   }
 
   double ForwardFlops(const TokenLayout& layout) const override {

@@ -7,6 +7,7 @@
 #include "core/base/registry.h"
 #include "core/batch.h"
 #include "core/module/scope.h"
+#include "core/module/unit_traffic.h"
 #include "core/tensor/tensor.h"
 #include "parallel/layers/tensor_axis.h"
 #include "parallel/sequence/sequence_axis.h"
@@ -23,6 +24,9 @@ class TokenMixer {
 
   // Of one forward pass over these segments; multiply-adds count two.
   virtual double ForwardFlops(const TokenLayout& layout) const = 0;
+
+  // What it says to other ranks, for each micro-batch.
+  virtual void AddTraffic(UnitTraffic* traffic) const = 0;
 };
 
 struct MixerShape {

@@ -12,6 +12,7 @@
 
 #include "absl/types/span.h"
 
+#include "parallel/comm/place.h"
 #include "parallel/comm/reduce.h"
 
 namespace trireme {
@@ -35,12 +36,6 @@ struct Phase {
 };
 
 using Schedule = std::vector<Phase>;
-
-// This rank's place in a communicator.
-struct Place {
-  int rank = 0;
-  int size = 1;
-};
 
 // Messages up to this size travel inside the frame. Reductions and broadcasts up to this size are
 // direct: everybody sends everything to everybody (or the root does).

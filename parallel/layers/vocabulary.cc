@@ -54,7 +54,11 @@ Tensor VocabularyCrossEntropy(const TensorAxis& axis, const Tensor& stream, cons
     if (axis.size > 1) MergeClasses(labels, losses, norms, *axis.group);
   };
   return LinearCrossEntropy(Enter(axis, stream, labels.dim(0)), head.working, labels,
-                            RowsOfWhole(head), merge);
+                            RowsOfWhole(head), merge, VocabularyChunk(axis, head));
+}
+
+int64_t VocabularyChunk(const TensorAxis& axis, const Parameter& head) {
+  return LogitChunkTokens(ShareOf(head.spec.global[0], 0, axis.size).size());
 }
 
 Tensor VocabularyLogits(const TensorAxis& axis, const Tensor& stream, int64_t n, const Parameter& head) {

@@ -10,9 +10,12 @@ namespace trireme {
 Tensor VocabularyEmbedding(const TensorAxis& axis, const Tensor& tokens, const Parameter& table);
 
 // The sum of the cross-entropies of labels i32 [n] under the head's product with the stream, in chunks of
-// tokens: [n, vocabulary] never exists whole. Two all-reduces of n and 2 n numbers: the maxima, then the sums.
+// tokens: [n, vocabulary] never exists whole. Two all-reduces of n and 2 n numbers a chunk: the maxima, then the
+// sums.
 Tensor VocabularyCrossEntropy(const TensorAxis& axis, const Tensor& stream, const Parameter& head,
                               const Tensor& labels);
+// The tokens of a chunk: the same on every rank, whose parts of the vocabulary may differ by one.
+int64_t VocabularyChunk(const TensorAxis& axis, const Parameter& head);
 
 // The logits, [n, vocabulary], on every rank. Not differentiable.
 Tensor VocabularyLogits(const TensorAxis& axis, const Tensor& stream, int64_t n, const Parameter& head);

@@ -120,7 +120,7 @@ class Executor::Round {
 
   void Receive(Arrival& arrival, int unit, const StageOfItem& at, int peer, const char* purpose) {
     const Batch& batch = BatchOf(at.second);
-    const Shape shape = model_.HiddenShape(unit, batch);
+    const Shape shape = model_.HiddenShape(unit, batch.inputs.dim(0));
     CHECK_GT(shape.rank(), 0) << "the model does not say the shape of what enters unit " << unit;
     arrival.tensor = Tensor::Empty(batch.inputs.device(), shape, model_.parameters().compute_dtype(),
                                    MemoryKind::kActivations, purpose);

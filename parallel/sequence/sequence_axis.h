@@ -15,8 +15,13 @@ class SequenceAxis {
   // PlanKvExchange.
   static StatusOr<SequenceAxis> Create(absl::string_view method, const ParamMap& params,
                                        const MeshGroups& groups);
+  // Without communicators: all but Attend.
+  static StatusOr<SequenceAxis> Declare(absl::string_view method, const ParamMap& params, int rank,
+                                        int size);
 
   int size() const { return size_; }
+  int rank() const { return rank_; }
+  const KvExchangePlan& plan() const { return plan_; }
   // This rank's tokens of what the ranks have together.
   HostBatch Cut(HostBatch whole) const;
 
@@ -30,7 +35,7 @@ class SequenceAxis {
   int size_ = 1;
   int rank_ = 0;
   KvExchangePlan plan_ = {};
-  std::unique_ptr<KvExchange> exchange_;  // nullptr: alone.
+  std::unique_ptr<KvExchange> exchange_;  // nullptr: alone, or no more than declared.
 };
 
 }  // namespace trireme

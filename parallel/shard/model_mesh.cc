@@ -5,10 +5,6 @@
 namespace trireme {
 namespace {
 
-constexpr AxisSet kOwners = {Axis::kShard, Axis::kSequence};
-constexpr AxisSet kLosses = {Axis::kPipeline, Axis::kShard, Axis::kSequence};
-constexpr AxisSet kWhole = {Axis::kPipeline, Axis::kShard, Axis::kSequence, Axis::kTensor};
-
 // How many neighbours along an axis can have something in common.
 std::vector<int> FactorsOf(int size) {
   std::vector<int> factors;
@@ -25,7 +21,7 @@ StatusOr<std::unique_ptr<ModelMesh>> ModelMesh::Create(Communicator& world, cons
   std::unique_ptr<ModelMesh> made(new ModelMesh);
   std::vector<AxisSet> sets = {Axis::kReplica};
   for (const AxisSet set : {AxisSet(Axis::kPipeline), AxisSet(Axis::kSequence), AxisSet(Axis::kTensor),
-                            kOwners, kLosses, kWhole}) {
+                            kOwnerAxes, kLossAxes, kReplicaAxes}) {
     const bool known = std::find(sets.begin(), sets.end(), set) != sets.end();
     if (mesh.size(set) > 1 && !known) sets.push_back(set);
   }
@@ -52,11 +48,11 @@ Communicator* ModelMesh::Over(AxisSet axes) const {
 
 ReplicaGroups ModelMesh::inside() const {
   ReplicaGroups inside;
-  inside.owners = Over(kOwners);
+  inside.owners = Over(kOwnerAxes);
   inside.tensor = Over(Axis::kTensor);
   inside.tied = tied_.get();
-  inside.losses = Over(kLosses);
-  inside.whole = Over(kWhole);
+  inside.losses = Over(kLossAxes);
+  inside.whole = Over(kReplicaAxes);
   for (const int copies : FactorsOf(mesh().size(Axis::kTensor))) {
     inside.copies[copies] = &groups_->inner(Axis::kTensor, copies);
   }

@@ -10,6 +10,11 @@
 
 namespace trireme {
 
+// Those whose ranks share the ownership of parameters, have parts of the loss of a replica, make up a replica.
+inline constexpr AxisSet kOwnerAxes = {Axis::kShard, Axis::kSequence};
+inline constexpr AxisSet kLossAxes = {Axis::kPipeline, Axis::kShard, Axis::kSequence};
+inline constexpr AxisSet kReplicaAxes = {Axis::kPipeline, Axis::kShard, Axis::kSequence, Axis::kTensor};
+
 class ModelMesh {
  public:
   // A collective over `world`, whose size is the mesh's. tied_stages: the pipeline coordinates of the ranks that

@@ -14,9 +14,11 @@ ReplicaGradients::ReplicaGradients(const ParameterSet& parameters, Device& devic
     : parameters_(parameters),
       device_(device),
       groups_(groups),
-      early_(options.zero_stage > 1 && ReplicaGroups::SizeOf(groups.owners) > 1) {
-  const auto& all = parameters.parameters();
-  for (size_t i = 0; i < all.size(); ++i) layout_.push_back(IsTied(i) ? 0 : 1 + all[i]->unit());
+      early_(options.zero_stage > 1 && ReplicaGroups::SizeOf(groups.owners) > 1),
+      layout_(GradientLayout(parameters)),
+      buckets_(MakeGradientBuckets(parameters, ReplicaGroups::SizeOf(groups.owners),
+                                   ReplicaGroups::SizeOf(groups.tensor),
+                                   DTypeSize(MasterType(parameters)), options.bucket_bytes)) {
   owned_ = UnitTensors(layout_, OwnedShapes(parameters), device, MasterType(parameters),
                        MemoryKind::kGradients, "gradients");
   if (ReplicaGroups::SizeOf(groups.owners) == 1) {
@@ -25,35 +27,6 @@ ReplicaGradients::ReplicaGradients(const ParameterSet& parameters, Device& devic
     sink_ = GradientBuffers::Transient(parameters, device);
   } else {
     sink_ = std::make_unique<GradientBuffers>(parameters, device);
-  }
-  MakeBuckets(options.bucket_bytes);
-}
-
-bool ReplicaGradients::IsTied(int parameter) const {
-  const Parameter& p = *parameters_.parameters()[parameter];
-  return p.units.size() < p.spec.units.size();
-}
-
-// From declared sizes alone: ranks whose parts are of unequal size must cut the same buckets, since they add up
-// partial gradients bucket by bucket.
-void ReplicaGradients::MakeBuckets(int64_t bucket_bytes) {
-  const auto& all = parameters_.parameters();
-  const int64_t element_bytes = DTypeSize(MasterType(parameters_));
-  Bucket bucket;
-  int64_t bytes = 0;
-  for (int unit = owned_.num_units() - 1; unit >= 0; --unit) {
-    if (bucket.parameters.empty()) bucket = {unit, unit, /*tied=*/unit == 0, {}};
-    for (size_t i = 0; i < all.size(); ++i) {
-      if (layout_[i] != unit) continue;
-      const ParamSpec& spec = all[i]->spec;
-      const int cuts = spec.split.empty() ? 1 : ReplicaGroups::SizeOf(groups_.tensor) / spec.copies;
-      bytes += spec.global.numel() * element_bytes / (cuts * ReplicaGroups::SizeOf(groups_.owners));
-      bucket.parameters.push_back(static_cast<int>(i));
-    }
-    bucket.first = unit;
-    if (bucket.parameters.empty() || (unit > 1 && bytes < bucket_bytes)) continue;
-    buckets_.push_back(std::exchange(bucket, Bucket()));
-    bytes = 0;
   }
 }
 
@@ -87,7 +60,7 @@ Status ReplicaGradients::UnitDone(int unit, bool last) {
 }
 
 Status ReplicaGradients::Advance() {
-  const auto is_done = [&](const Bucket& bucket) {
+  const auto is_done = [&](const GradientBucket& bucket) {
     for (const int i : bucket.parameters) {
       for (const int unit : parameters_.parameters()[i]->units) {
         if (done_.count(unit) == 0) return false;
@@ -141,7 +114,7 @@ Status ReplicaGradients::Receive() {
   return absl::OkStatus();
 }
 
-Status ReplicaGradients::Complete(const Bucket& bucket) {
+Status ReplicaGradients::Complete(const GradientBucket& bucket) {
   if (!declarations_checked_ && groups_.tensor != nullptr) {
     RETURN_IF_ERROR(CheckContributions(parameters_, bucket.parameters, owned_, device_, *groups_.tensor));
   }

@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "core/module/gradient_buffers.h"
+#include "parallel/shard/gradient_buckets.h"
 #include "parallel/shard/replica_groups.h"
 
 namespace trireme {
@@ -47,12 +48,6 @@ class ReplicaGradients {
   Status Finish();
 
  private:
-  // Parameters of layout units [first, last] of owned_.
-  struct Bucket {
-    int first = 0, last = 0;
-    bool tied = false;  // What several stages have.
-    std::vector<int> parameters;
-  };
   // A gradient on its way to its owners.
   struct Transfer {
     int parameter;
@@ -60,21 +55,19 @@ class ReplicaGradients {
     std::unique_ptr<Work> work;
   };
 
-  void MakeBuckets(int64_t bucket_bytes);
-  bool IsTied(int parameter) const;
   Status Advance();
   void Send(int parameter);
   Status Receive();
-  Status Complete(const Bucket& bucket);
+  Status Complete(const GradientBucket& bucket);
 
   const ParameterSet& parameters_;
   Device& device_;
   const ReplicaGroups groups_;
   const bool early_;  // Every micro-batch goes to the owners.
-  std::vector<int> layout_;  // The unit of owned_ of each parameter: 0 for tied ones, else 1 + its unit.
+  std::vector<int> layout_;  // GradientLayout.
   UnitTensors owned_;
   std::unique_ptr<GradientBuffers> sink_;
-  std::vector<Bucket> buckets_;
+  std::vector<GradientBucket> buckets_;
   std::vector<bool> touched_;  // Whether an owned gradient has a contribution.
   std::vector<Transfer> transfers_;
   std::set<int> done_;  // Units.

@@ -144,7 +144,7 @@ TEST(CliTest, UsageAndVersion) {
 }
 
 TEST(CliTest, EveryCommandHasHelpWithAnExample) {
-  for (const char* command : {"train", "eval", "tokenize", "list", "schedule"}) {
+  for (const char* command : {"train", "eval", "tokenize", "list", "schedule", "mesh", "verify"}) {
     const Result help = Invoke({command, "--help"});
     EXPECT_EQ(help.code, kExitDone);
     EXPECT_THAT(help.out, AllOf(HasSubstr("usage: trireme"), HasSubstr("example:\n"))) << command;
@@ -261,6 +261,40 @@ TEST(ScheduleCliTest, RefusalsAreOneLine) {
   // The picture is all or nothing: no grid is printed when it cannot be written.
   EXPECT_EQ(show({"1f1b", "--stages", "2", "--microbatches", "2", "--svg", "/dev/null/x"}).first,
             kExitError);
+}
+
+TEST(MeshCliTest, PrintsPlacesPartsAndTraffic) {
+  const Result mesh = Invoke({"mesh", "--config", kTiny, "--ranks", "8", "--set", "mesh.tensor=2", "--set",
+                              "mesh.pipeline=2"});
+  ASSERT_EQ(mesh.code, kExitDone) << mesh.err;
+  EXPECT_THAT(mesh.out, AllOf(HasSubstr("replica=2 pipeline=2 tensor=2: 8 ranks\n"),
+                              HasSubstr("rank = 4 replica + 2 pipeline + tensor\n"),
+                              ContainsRegex("\n   5 +1 +0 +1\n"), ContainsRegex("\n +1  2-3 ")));
+  // 4 samples of 32 tokens of width 32 in f32; two all-reduces of as much a layer.
+  EXPECT_THAT(mesh.out, ContainsRegex("\npipeline +2  activations +send +1 +16384 +4 +65536\n"));
+  EXPECT_THAT(mesh.out, ContainsRegex("\ntensor +2  stream gradients +all_reduce +2 +32768 +8 "));
+  EXPECT_THAT(mesh.out, ContainsRegex("\n[0-9]+ bytes a step in all\n"));
+}
+
+TEST(MeshCliTest, OneRankSendsNothingAndManyAreAFormula) {
+  EXPECT_THAT(Invoke({"mesh", "--config", kTiny}).out, HasSubstr("nothing travels"));
+  const Result many = Invoke({"mesh", "--config", kTiny, "--ranks", "256", "--set", "mesh.tensor=4", "--set",
+                              "batch.global_batch_size=64"});
+  EXPECT_THAT(many.out, AllOf(HasSubstr("rank = 4 replica + tensor\n"), Not(HasSubstr("\n   5 "))));
+}
+
+TEST(MeshCliTest, RefusalsAreOneLine) {
+  EXPECT_EQ(Invoke({"mesh"}).code, kExitUsage);
+  const std::pair<std::string, std::string> refusals[] = {
+      {"mesh.tensor=3", "needs a multiple of 3 ranks, world has 8"},
+      {"mesh.tensor=8", "cannot be shared equally over tensor=8"},
+      {"mesh.pipeline=8", "a model of 4 units has no 8 pipeline stages"}};
+  for (const auto& [assignment, message] : refusals) {
+    const Result refused = Invoke({"mesh", "--config", kTiny, "--ranks", "8", "--set", assignment});
+    EXPECT_EQ(refused.code, kExitError);
+    EXPECT_THAT(refused.err, HasSubstr(message));
+    EXPECT_EQ(std::count(refused.err.begin(), refused.err.end(), '\n'), 1) << refused.err;
+  }
 }
 
 TEST(TrainCliTest, ConfigErrorsAreOneLineAndStartNothing) {

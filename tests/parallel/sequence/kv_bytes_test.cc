@@ -1,7 +1,4 @@
-// What every rank sends, by purpose, against closed forms. n: tokens of the rank, N: of all; e = g
-// (d + dv) elements of a token's key and value; s bytes each, a in the accumulation type; c ranks.
-//
-// For equal parts of L = N / c tokens and d = dv those are the forms of the literature, but for
+// What every rank sends, by purpose, against the closed forms of kv_traffic.h. For equal parts of L = N / c tokens and d = dv those are the forms of the literature, but for
 // two: the gradients of a ring make c - 1 hops and not c, since the owner's part stays at home; and
 // the gradients that an all-gather scatters are in the accumulation type.
 #include <gmock/gmock.h>
@@ -10,7 +7,7 @@
 #include <map>
 
 #include "core/autograd/node.h"
-#include "parallel/sequence/kv_exchange.h"
+#include "parallel/sequence/kv_traffic.h"
 #include "tests/parallel/sequence/kv_case.h"
 
 namespace trireme {
@@ -41,47 +38,22 @@ Bytes Sent(const Communicator& world, const Bytes& before = {}) {
   return bytes;
 }
 
-// Tokens of each rank of a ring, `rank` being this one.
-Bytes RingBytes(const std::vector<int64_t>& tokens, int rank, int64_t e, int64_t s, int64_t a) {
-  int64_t all = 0;
-  for (const int64_t n : tokens) all += n;
-  const int64_t next = tokens[(rank + 1) % tokens.size()];
-  return {{"ring keys and values", (all - next) * e * s},
-          {"ring keys and values again", (all - next) * e * s},
-          {"ring key-value gradients", (all - tokens[rank]) * e * a}};
-}
-
-Bytes ExpectedBytes(const KvCase& c, const Method& method, const Place& place, int64_t s,
-                    int64_t a) {
-  const int64_t size = place.size, e = c.kv_heads * (c.width + c.value_width);
+// By purpose; what is zero left out.
+Bytes ExpectedBytes(const KvCase& c, const Method& method, const Place& place, DType dtype) {
+  const auto plan = PlanKvExchange(method.method, method.params, place.size);
+  EXPECT_TRUE(plan.ok()) << plan.status();
   std::vector<int64_t> tokens;
-  int64_t all = 0;
   for (const auto& segments : CutSegments(c.Segments(), place.cut, place.size)) {
     tokens.push_back(NumTokens(segments));
-    all += tokens.back();
   }
-  const int64_t n = tokens[place.rank];
-  if (method.method == "ring") return RingBytes(tokens, place.rank, e, s, a);
-  if (method.method == "all_gather") {
-    return {{"gather keys and values", (size - 1) * n * e * s},
-            {"gather keys and values again", (size - 1) * n * e * s},
-            {"scatter key-value gradients", (all - n) * e * a}};
+  Traffic traffic;
+  for (const Pass pass : {Pass::kForward, Pass::kBackward}) {
+    AddKvTraffic(*plan, {c.heads, c.kv_heads, c.width, c.value_width}, tokens, place.rank, dtype, pass,
+                 &traffic);
   }
-  const int64_t u = method.method == "ulysses" ? size : std::stoi(method.params.at("ulysses_size"));
-  std::vector<int64_t> groups(size / u, 0);
-  for (int64_t i = 0; i < size; ++i) groups[i / u] += tokens[i];
-  const int64_t group = groups[place.rank / u];
-  const int64_t kv_heads = std::max<int64_t>(1, c.kv_heads / u);  // Of each rank.
-  const int64_t kv = kv_heads * (c.width + c.value_width);
-  const int64_t q = c.heads / u * c.width, y = c.heads / u * c.value_width;
-  Bytes bytes = RingBytes(groups, place.rank / static_cast<int>(u), kv, s, a);
-  if (u == 1) return bytes;
-  bytes["ulysses queries"] = (u - 1) * n * q * s;
-  bytes["ulysses keys and values"] = (u - 1) * n * kv * s;
-  bytes["ulysses outputs"] = (group - n) * y * s;
-  bytes["ulysses output gradients"] = (u - 1) * n * y * s;
-  bytes["ulysses query gradients"] = (group - n) * q * s;
-  bytes["ulysses key-value gradients"] = (group - n) * kv * s;
+  Bytes bytes;
+  for (const auto& [key, entry] : traffic.entries) bytes[key.second] += entry.sent_bytes;
+  DropZeros(&bytes);
   return bytes;
 }
 
@@ -99,10 +71,8 @@ TEST_P(KvBytesTest, EqualClosedForms) {
                    Communicator& world) {
                  const Bytes before = Sent(world);
                  c.Run(device, dtype, inputs, place, exchange);
-                 Bytes want = ExpectedBytes(c, method, place, DTypeSize(dtype),
-                                            DTypeSize(AccumulationType(dtype)));
-                 DropZeros(&want);
-                 EXPECT_EQ(Sent(world, before), want) << method.Name() << " " << c.name;
+                 EXPECT_EQ(Sent(world, before), ExpectedBytes(c, method, place, dtype))
+                     << method.Name() << " " << c.name;
                  return absl::OkStatus();
                });
       }

@@ -1,0 +1,171 @@
+// trireme mesh: who sits where, what each has, and what travels, before anything runs.
+#include <algorithm>
+#include <cstdio>
+#include <limits>
+#include <map>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+#include "absl/strings/str_join.h"
+
+#include "launch/bootstrap.h"
+#include "launch/catalogue.h"
+#include "launch/commands.h"
+#include "launch/config.h"
+#include "launch/rank_plan.h"
+
+namespace trireme {
+namespace {
+
+constexpr Flag kFlags[] = {
+    {"config", "FILE", "the run"},
+    {"set", "PATH=VALUE", "changes one value of the config: mesh.tensor=2", true},
+    {"ranks", "N", "ranks of the world; under a launcher, those that it started"},
+};
+
+// More ranks than this are not listed one by one.
+constexpr int kListedRanks = 64;
+
+struct Range {
+  int64_t min = std::numeric_limits<int64_t>::max(), max = 0;
+
+  void Add(int64_t value) {
+    min = std::min(min, value);
+    max = std::max(max, value);
+  }
+  std::string ToString() const {
+    return min == max ? absl::StrCat(min) : absl::StrCat(min, " to ", max);
+  }
+};
+
+std::vector<Axis> LongAxes(const Mesh& mesh) {
+  std::vector<Axis> axes;
+  for (const Axis axis : kAllAxes) {
+    if (mesh.size(axis) > 1) axes.push_back(axis);
+  }
+  return axes;
+}
+
+std::string Places(const Mesh& mesh) {
+  const std::vector<Axis> axes = LongAxes(mesh);
+  std::string text = absl::StrCat(mesh.ToString(), ": ", mesh.world_size(),
+                                  mesh.world_size() == 1 ? " rank\n" : " ranks\n");
+  if (axes.empty()) return text;
+  std::vector<std::string> terms;
+  int stride = mesh.world_size();
+  for (const Axis axis : axes) {
+    stride /= mesh.size(axis);
+    terms.push_back(absl::StrCat(stride == 1 ? "" : absl::StrCat(stride, " "), AxisName(axis)));
+  }
+  absl::StrAppend(&text, "rank = ", absl::StrJoin(terms, " + "), "\n");
+  if (mesh.world_size() > kListedRanks) return text;
+  absl::StrAppend(&text, "\nrank");
+  for (const Axis axis : axes) absl::StrAppendFormat(&text, " %8s", AxisName(axis));
+  for (int rank = 0; rank < mesh.world_size(); ++rank) {
+    absl::StrAppendFormat(&text, "\n%4d", rank);
+    for (const Axis axis : axes) absl::StrAppendFormat(&text, " %8d", mesh.Coordinate(rank, axis));
+  }
+  return text + "\n";
+}
+
+std::string UnitsText(const RankPlan& rank) {
+  std::vector<std::string> stages;
+  for (const auto& [begin, end] : rank.stages) {
+    stages.push_back(end == begin + 1 ? absl::StrCat(begin) : absl::StrCat(begin, "-", end - 1));
+  }
+  return absl::StrJoin(stages, ", ");
+}
+
+std::string Parameters(const Mesh& mesh, const std::vector<RankPlan>& ranks) {
+  struct Row {
+    std::string units;
+    Range working, owned;
+  };
+  std::vector<Row> rows(mesh.size(Axis::kPipeline));
+  for (int rank = 0; rank < mesh.world_size(); ++rank) {
+    Row& row = rows[mesh.Coordinate(rank, Axis::kPipeline)];
+    row.units = UnitsText(ranks[rank]);
+    row.working.Add(ranks[rank].working_elements);
+    row.owned.Add(ranks[rank].owned_elements);
+  }
+  std::string text = absl::StrFormat("%-8s  %-20s  %-24s  %s\n", "pipeline", "units of its stages",
+                                     "parameters of a rank", "of them owned");
+  for (size_t i = 0; i < rows.size(); ++i) {
+    absl::StrAppendFormat(&text, "%8d  %-20s  %-24s  %s\n", i, rows[i].units, rows[i].working.ToString(),
+                          rows[i].owned.ToString());
+  }
+  return text;
+}
+
+std::string Travels(const std::vector<RankPlan>& ranks) {
+  struct Row {
+    const Traffic::Entry* first = nullptr;
+    int64_t num_ranks = 0, total = 0;
+    Range calls, bytes;
+  };
+  std::map<std::pair<std::string, std::string>, Row> rows;
+  int64_t total = 0;
+  for (const RankPlan& rank : ranks) {
+    for (const auto& [key, entry] : rank.step.entries) {
+      Row& row = rows[key];
+      if (row.first == nullptr) row.first = &entry;
+      ++row.num_ranks;
+      row.calls.Add(entry.calls);
+      row.bytes.Add(entry.sent_bytes);
+      row.total += entry.sent_bytes;
+      total += entry.sent_bytes;
+    }
+  }
+  if (rows.empty()) return "nothing travels\n";
+  std::string text =
+      absl::StrFormat("%-30s %5s  %-28s %-14s %12s %24s %8s %14s\n", "axis", "group", "purpose", "verb",
+                      "calls a step", "bytes sent a rank", "by ranks", "by all");
+  for (const auto& [key, row] : rows) {
+    absl::StrAppendFormat(&text, "%-30s %5d  %-28s %-14s %12s %24s %8d %14d\n", key.first,
+                          row.first->group_size, key.second, VerbName(row.first->verb),
+                          row.calls.ToString(), row.bytes.ToString(), row.num_ranks, row.total);
+  }
+  absl::StrAppendFormat(&text, "%d bytes a step in all\n", total);
+  return text;
+}
+
+StatusOr<LaunchPlan> WorldOf(const CommandLine& line) {
+  if (!line.Has("config")) return absl::InvalidArgumentError("mesh needs --config FILE");
+  ASSIGN_OR_RETURN(const int64_t ranks, line.Int("ranks", 0, 1));
+  return PlanLaunch({ranks, false}, ReadLaunchedWorld());
+}
+
+StatusOr<std::string> Describe(const CommandLine& line, int64_t num_ranks) {
+  ASSIGN_OR_RETURN(LoadedConfig loaded, LoadConfig(line.String("config"), line.All("set")));
+  RETURN_IF_ERROR(ResolveConfig(num_ranks, Catalogue(), &loaded));
+  const RunConfig& config = loaded.config;
+  const ComponentConfig data = ToComponentConfig(config.data().dataset());
+  ASSIGN_OR_RETURN(const auto dataset,
+                   MakeDataset(data.name, data.params, {config.data().sequence_length()}));
+  ASSIGN_OR_RETURN(const Mesh mesh, MeshOf(config, static_cast<int>(num_ranks)));
+  ASSIGN_OR_RETURN(const std::vector<RankPlan> ranks, PlanRanks(config, DataShapeOf(*dataset)));
+  return absl::StrCat(Places(mesh), "\n", Parameters(mesh, ranks), "\n", Travels(ranks));
+}
+
+int RunMesh(const CommandLine& line) {
+  const StatusOr<LaunchPlan> world = WorldOf(line);
+  if (!world.ok()) return UsageError(world.status());
+  if (world->rank != 0) return kExitDone;  // One process says it.
+  const StatusOr<std::string> text = Describe(line, world->num_ranks);
+  if (text.ok()) {
+    std::fputs(text->c_str(), stdout);
+    return kExitDone;
+  }
+  PrintError(text.status());
+  return kExitError;
+}
+
+}  // namespace
+
+Command MeshCommand() {
+  return {{"mesh", "Prints which rank sits where, what it has, and what it sends in a step.", "", 0, 0, kFlags,
+           "trireme mesh --config examples/configs/demo.textproto --set mesh.tensor=2 --ranks 8"},
+          &RunMesh};
+}
+
+}  // namespace trireme

@@ -1,0 +1,150 @@
+// What PlanRanks says of a step is what the journal counts when the step runs.
+#include "launch/rank_plan.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_split.h"
+
+#include "core/ops/devices.h"
+#include "launch/catalogue.h"
+#include "launch/config.h"
+#include "parallel/comm/local.h"
+
+namespace trireme {
+namespace {
+
+constexpr char kTransformer[] = R"(
+  run_dir: "unused"
+  dtype: "bf16"
+  model {
+    name: "transformer" width: 24 num_layers: 4 mlp_width: 22 dropout: 0.1 layers: "S"
+    S { name: "softmax" heads: 8 kv_heads: 2 head_width: 4 qk_norm: true }
+  }
+  data {
+    dataset {
+      name: "synthetic" vocabulary_size: 61 num_tokens: 9000 max_document_tokens: 30 validation_fraction: 0
+    }
+    sequence_length: 37
+  }
+  batch { global_batch_size: 12 micro_batch_size: 1 }
+  num_steps: 2
+  optimizer { name: "adamw" }
+  lr_schedule { name: "constant" }
+  learning_rate: 0.01
+  bucket_bytes: 4000
+)";
+
+using Bytes = std::map<std::pair<std::string, std::string>, int64_t>;
+
+Bytes Difference(Bytes after, const Bytes& before) {
+  for (const auto& [key, bytes] : before) after[key] -= bytes;
+  for (auto it = after.begin(); it != after.end();) {
+    it = it->second == 0 ? after.erase(it) : std::next(it);
+  }
+  return after;
+}
+
+RunConfig Resolved(int num_ranks, const std::string& assignments) {
+  const std::vector<std::string> set = absl::StrSplit(assignments, ' ', absl::SkipEmpty());
+  auto loaded = ParseConfig("test.textproto", kTransformer, set);
+  EXPECT_TRUE(loaded.ok()) << loaded.status();
+  const Status status = ResolveConfig(num_ranks, Catalogue(), &*loaded);
+  EXPECT_TRUE(status.ok()) << status;
+  return loaded->config;
+}
+
+struct Layout {
+  int num_ranks;
+  std::string assignments;
+};
+
+void PrintTo(const Layout& layout, std::ostream* out) { *out << layout.assignments; }
+
+class RankPlanTest : public ::testing::TestWithParam<Layout> {};
+
+TEST_P(RankPlanTest, PredictsTheJournalOfAStep) {
+  const RunConfig config = Resolved(GetParam().num_ranks, GetParam().assignments);
+  const ComponentConfig data = ToComponentConfig(config.data().dataset());
+  const auto dataset = MakeDataset(data.name, data.params, {config.data().sequence_length()});
+  ASSERT_TRUE(dataset.ok()) << dataset.status();
+  const auto plans = PlanRanks(config, DataShapeOf(**dataset));
+  ASSERT_TRUE(plans.ok()) << plans.status();
+  ASSERT_EQ(static_cast<int>(plans->size()), GetParam().num_ranks);
+
+  CommOptions options;
+  options.journal_size = 1 << 16;
+  const Status status = RunOnRanks(GetParam().num_ranks, options, [&](Communicator& world) -> Status {
+    const auto device = MakeCpuDevice({.num_threads = 1});
+    PhaseTimer phases;
+    ASSIGN_OR_RETURN(const auto trainer, Trainer::Create(config, **dataset, world, *device, phases));
+    RETURN_IF_ERROR(trainer->Step().status());  // Checks declarations, which later ones do not.
+    const Bytes before = world.journal().SentBytes();
+    const size_t records_before = world.journal().Records().size();
+    RETURN_IF_ERROR(trainer->Step().status());
+
+    const RankPlan& plan = (*plans)[world.rank()];
+    Bytes expected, calls, made;
+    for (const auto& [key, entry] : plan.step.entries) {
+      expected[key] = entry.sent_bytes;
+      calls[key] = entry.calls;
+    }
+    EXPECT_EQ(Difference(world.journal().SentBytes(), before), Difference(expected, {}))
+        << "rank " << world.rank();
+    const std::vector<CallRecord> records = world.journal().Records();
+    for (size_t i = records_before; i < records.size(); ++i) {
+      const bool alone = records[i].axis == "replica" && config.mesh().replica() == 1;
+      if (records[i].verb != Verb::kRecv && !alone) ++made[{records[i].axis, records[i].purpose}];
+    }
+    EXPECT_EQ(made, calls) << "rank " << world.rank();
+
+    int64_t working = 0, owned = 0;
+    for (const auto& parameter : trainer->model().parameters().parameters()) {
+      working += parameter->working.numel();
+      owned += parameter->owned.numel();
+    }
+    EXPECT_EQ(plan.working_elements, working);
+    EXPECT_EQ(plan.owned_elements, owned);
+    return absl::OkStatus();
+  });
+  EXPECT_TRUE(status.ok()) << status;
+}
+
+INSTANTIATE_TEST_SUITE_P(
+    Layouts, RankPlanTest,
+    ::testing::Values(
+        Layout{1, ""}, Layout{3, ""}, Layout{2, "mesh.tensor=2"}, Layout{4, "mesh.tensor=4"},
+        Layout{4, "mesh.tensor=4 mesh.sharded_stream=true recompute=true model.tied_head=true"},
+        Layout{3, "mesh.shard=3 batch.micro_batch_size=2"},
+        Layout{3, "mesh.shard=3 mesh.zero_stage=2 model.tied_head=true"},
+        Layout{3, "mesh.shard=3 mesh.zero_stage=3 model.tied_head=true recompute=true"},
+        Layout{3, "mesh.pipeline=3 model.tied_head=true"},
+        Layout{3, "mesh.pipeline=3 pipeline_schedule.name=zb_v model.tied_head=true"},
+        Layout{4, "mesh.pipeline=2 mesh.shard=2 mesh.zero_stage=3 pipeline_schedule.name=dualpipe_v "
+                  "model.tied_head=true"},
+        Layout{4, "mesh.pipeline=2 mesh.shard=2 mesh.zero_stage=2 pipeline_schedule.name=zb_v "
+                  "model.tied_head=true"},
+        Layout{3, "mesh.sequence=3"}, Layout{3, "mesh.sequence=3 kv_exchange.name=ring recompute=true"},
+        Layout{4, "mesh.sequence=4 kv_exchange.name=ulysses"},
+        Layout{4, "mesh.sequence=4 kv_exchange.name=ulysses_ring kv_exchange.ulysses_size=2"},
+        Layout{8, "mesh.replica=2 mesh.pipeline=2 mesh.tensor=2 mesh.sharded_stream=true"},
+        Layout{8, "mesh.shard=2 mesh.sequence=2 mesh.tensor=2 mesh.zero_stage=3 kv_exchange.name=ring"},
+        // Two chunks of logits, though the second rank's part alone would fit into one.
+        Layout{2, "mesh.tensor=2 model.vocab_size=8193 data.sequence_length=1000 batch.global_batch_size=1"},
+        Layout{6, "mesh.pipeline=3 mesh.replica=2 pipeline_schedule.name=interleaved "
+                  "mesh.units_of_stage=1,1,1,1,1,1"}),
+    [](const auto& info) { return absl::StrCat("Layout", info.index); });
+
+TEST(RankPlanTest, RefusesWhatTheTrainerRefuses) {
+  RunConfig config = Resolved(8, "mesh.tensor=8");
+  config.mutable_mesh()->set_units_of_stage("9");
+  EXPECT_THAT(std::string(PlanRanks(config, {.vocab_size = 61}).status().message()),
+              ::testing::HasSubstr("units"));
+  config = Resolved(4, "mesh.sequence=4 kv_exchange.name=ulysses model.S.heads=2 model.S.head_width=4");
+  EXPECT_THAT(std::string(PlanRanks(config, {.vocab_size = 61}).status().message()),
+              ::testing::HasSubstr("cannot cut 2 heads"));
+}
+
+}  // namespace
+}  // namespace trireme
