@@ -2,6 +2,7 @@
 #pragma once
 
 #include "core/autograd/backward.h"
+#include "core/autograd/check_gradient.h"
 #include "core/base/status.h"
 #include "core/batch.h"
 #include "core/module/gradient_buffers.h"

@@ -35,7 +35,7 @@ using Reference = std::function<HostTensor(const std::vector<HostTensor>&)>;
 
 struct OpCase {
   std::string name;
-  TestedFn fn;
+  CheckedFn fn;
   std::vector<InputSpec> inputs;
   Reference reference;
   // Larger sizes of the same, which every kernel splits over threads; empty: `inputs` are enough.
