@@ -6,7 +6,7 @@ WERROR ?= $(if $(CI),ON,OFF)
 export JOBS WERROR
 
 .DEFAULT_GOAL := build
-.PHONY: help deps build demo test test-asan test-tsan bench fuzz coverage format check-format clean
+.PHONY: help deps build demo test verify test-asan test-tsan bench fuzz coverage format check-format clean
 
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16
@@ -22,6 +22,9 @@ demo: deps  ## train over 4 MPI ranks on real text, about two minutes
 
 test: deps  ## every test, and the thread ranks under ThreadSanitizer
 	@tests/run.sh test
+
+verify: deps  ## every layout of 8 ranks against one rank, in f64: about fifteen minutes on two cores
+	@tests/run.sh verify
 
 test-asan: deps  ## every test under AddressSanitizer and UndefinedBehaviorSanitizer
 	@tests/run.sh asan

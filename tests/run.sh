@@ -4,6 +4,7 @@
 #   tests/run.sh test           all tests, and the suite of thread ranks under ThreadSanitizer
 #   tests/run.sh asan           all tests under AddressSanitizer and UndefinedBehaviorSanitizer
 #   tests/run.sh tsan           the suites that start threads under ThreadSanitizer
+#   tests/run.sh verify         every layout of 8 ranks against one rank
 # The exit code is the verdict; ctest's closing count is the last line of a run that passes.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -41,6 +42,26 @@ run_tests() {  # FOLDER [CTEST OPTION...]
   return "$status"
 }
 
+verify() {  # CONFIG [ASSIGNMENT...]
+  local config=$1
+  shift
+  echo "== $config $*"
+  build/trireme verify layouts --config "examples/configs/$config.textproto" --ranks 8 "${@/#/--set=}"
+}
+
+# 64 images of 5 x 5 pixels in IDX, from the digits of the first numbers.
+write_images() {  # FOLDER
+  mkdir -p "$1"
+  {
+    printf '\0\0\10\3\0\0\0\100\0\0\0\5\0\0\0\5'
+    printf '%04d' $(seq 400)
+  } >"$1/images.idx"
+  {
+    printf '\0\0\10\1\0\0\0\100'
+    printf '%02d' $(seq 32) | tr '0-9' '\000-\011'
+  } >"$1/labels.idx"
+}
+
 case ${1:-} in
   build)
     configure build
@@ -64,8 +85,17 @@ case ${1:-} in
     build build-tsan thread_tests
     run_tests build-tsan --label-regex '^threads'
     ;;
+  verify)
+    configure build
+    build build trireme
+    write_images build/verify
+    verify verify
+    verify verify model.tied_head=true
+    verify verify_mlp
+    echo "Wall time: $((SECONDS - began)) s"
+    ;;
   *)
-    sed -n '2,7s/^# //p' "$0" >&2
+    sed -n '2,8s/^# //p' "$0" >&2
     exit 2
     ;;
 esac

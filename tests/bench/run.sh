@@ -19,6 +19,10 @@ echo "== kernels_bench"
 "$build/tests/bench/kernels_bench" --benchmark_min_time="${MIN_TIME:-0.05}"
 echo "== comm_bench"
 on_ranks 2 "$build/bench/comm_bench" 16
+echo "== executor_bench"
+"$build/tests/bench/executor_bench" --benchmark_min_time="${MIN_TIME:-0.05}"
+echo "== overlap_bench"
+tests/bench/slow_link.sh "$build"
 echo "== startup_bench"
 for ranks in 1 2; do
   on_ranks "$ranks" "$build/bench/startup_bench"
