@@ -91,8 +91,8 @@ std::string Parameters(const Mesh& mesh, const std::vector<RankPlan>& ranks) {
   std::string text = absl::StrFormat("%-8s  %-20s  %-24s  %s\n", "pipeline", "units of its stages",
                                      "parameters of a rank", "of them owned");
   for (size_t i = 0; i < rows.size(); ++i) {
-    absl::StrAppendFormat(&text, "%8d  %-20s  %-24s  %s\n", i, rows[i].units, rows[i].working.ToString(),
-                          rows[i].owned.ToString());
+    absl::StrAppendFormat(&text, "%8d  %-20s  %-24s  %s\n", i, rows[i].units,
+                          rows[i].working.ToString(), rows[i].owned.ToString());
   }
   return text;
 }
@@ -118,8 +118,8 @@ std::string Travels(const std::vector<RankPlan>& ranks) {
   }
   if (rows.empty()) return "nothing travels\n";
   std::string text =
-      absl::StrFormat("%-30s %5s  %-28s %-14s %12s %24s %8s %14s\n", "axis", "group", "purpose", "verb",
-                      "calls a step", "bytes sent a rank", "by ranks", "by all");
+      absl::StrFormat("%-30s %5s  %-28s %-14s %12s %24s %8s %14s\n", "axis", "group", "purpose",
+                      "verb", "calls a step", "bytes sent a rank", "by ranks", "by all");
   for (const auto& [key, row] : rows) {
     absl::StrAppendFormat(&text, "%-30s %5d  %-28s %-14s %12s %24s %8d %14d\n", key.first,
                           row.first->group_size, key.second, VerbName(row.first->verb),
@@ -163,7 +163,8 @@ int RunMesh(const CommandLine& line) {
 }  // namespace
 
 Command MeshCommand() {
-  return {{"mesh", "Prints which rank sits where, what it has, and what it sends in a step.", "", 0, 0, kFlags,
+  return {{"mesh", "Prints which rank sits where, what it has, and what it sends in a step.", "", 0,
+           0, kFlags,
            "trireme mesh --config examples/configs/demo.textproto --set mesh.tensor=2 --ranks 8"},
           &RunMesh};
 }

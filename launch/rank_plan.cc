@@ -112,7 +112,8 @@ class StepWalk {
       case LoweredKind::B:
         for (int unit = end - 1; unit >= begin; --unit) {
           Gather(unit, unit > begin ? unit - 1 : -1);
-          if (config_.recompute() && unit + 1 < model_.num_units()) RunUnit(unit, tokens, Pass::kForward);
+          if (config_.recompute() && unit + 1 < model_.num_units())
+            RunUnit(unit, tokens, Pass::kForward);
           RunUnit(unit, tokens, Pass::kBackward);
           if (action.kind == LoweredKind::B) UnitDone(unit);
         }
@@ -133,14 +134,16 @@ class StepWalk {
   void Send(const char* purpose, int unit, const std::vector<int64_t>& tokens) {
     const int64_t bytes =
         model_.HiddenShape(unit, tokens[sequence_.rank()]).numel() * DTypeSize(dtype_);
-    traffic_.Add(AxisName(Axis::kPipeline), purpose, Verb::kSend, mesh_.size(Axis::kPipeline), bytes);
+    traffic_.Add(AxisName(Axis::kPipeline), purpose, Verb::kSend, mesh_.size(Axis::kPipeline),
+                 bytes);
   }
 
   void RunUnit(int unit, const std::vector<int64_t>& tokens, Pass pass) {
     UnitTraffic said;
     model_.AddTraffic(unit, &said);
     for (const RowTransfer& transfer : said.rows) {
-      if (transfer.backward == (pass == Pass::kBackward)) MoveRows(transfer, tokens[sequence_.rank()]);
+      if (transfer.backward == (pass == Pass::kBackward))
+        MoveRows(transfer, tokens[sequence_.rank()]);
     }
     if (sequence_.size() == 1) return;
     for (const AttentionHeads& heads : said.attention) {
@@ -158,7 +161,8 @@ class StepWalk {
     const int64_t chunk = transfer.chunk_rows > 0 ? transfer.chunk_rows : std::max<int64_t>(1, n);
     switch (transfer.kind) {
       case RowTransfer::Kind::kAllReduce:
-        if (transfer.chunk_rows == 0) return AllReduce(tensor, transfer.purpose, n * transfer.width, dtype);
+        if (transfer.chunk_rows == 0)
+          return AllReduce(tensor, transfer.purpose, n * transfer.width, dtype);
         for (int64_t begin = 0; begin < n; begin += chunk) {
           AllReduce(tensor, transfer.purpose, std::min(chunk, n - begin) * transfer.width, dtype);
         }
@@ -202,7 +206,8 @@ class StepWalk {
     }
   }
 
-  // From stage 2 on, the gradients of each micro-batch go to their owners once its first unit is done.
+  // From stage 2 on, the gradients of each micro-batch go to their owners once its first unit is
+  // done.
   void UnitDone(int unit) {
     if (zero_stage_ < 2) return;
     ForEachUsed(unit, [&](int i) {
@@ -237,7 +242,8 @@ class StepWalk {
                     "gradients of copies", Owned(i), master_);
         }
         if (bucket.tied && tied_from != tied_to) {
-          const int second = mesh_.Coordinate(rank_, Axis::kPipeline) == std::max(tied_from, tied_to);
+          const int second =
+              mesh_.Coordinate(rank_, Axis::kPipeline) == std::max(tied_from, tied_to);
           AllReduce({"pipeline.tied", {second, 2}}, "tied gradients", Owned(i), master_);
         }
         elements += Owned(i);
@@ -267,7 +273,7 @@ class StepWalk {
   const DType dtype_, master_;
   const std::vector<std::unique_ptr<Parameter>>& parameters_;
   const Group owners_;
-  const int zero_stage_;  // 0: nobody to share with.
+  const int zero_stage_;                      // 0: nobody to share with.
   std::vector<std::vector<int64_t>> counts_;  // By parameter: elements of each owner.
   std::vector<int> holders_;
   std::vector<bool> prefetched_;  // By unit.
@@ -288,8 +294,8 @@ class Planner {
                      SequenceAxis::Declare(method.name, method.params,
                                            mesh_.Coordinate(rank, Axis::kSequence), size));
     const auto sequence = std::make_shared<const SequenceAxis>(std::move(axis));
-    const TensorAxis tensor = {mesh_.Coordinate(rank, Axis::kTensor), mesh_.size(Axis::kTensor), nullptr,
-                               config_.mesh().sharded_stream()};
+    const TensorAxis tensor = {mesh_.Coordinate(rank, Axis::kTensor), mesh_.size(Axis::kTensor),
+                               nullptr, config_.mesh().sharded_stream()};
     ASSIGN_OR_RETURN(const auto model,
                      MakeModel(ToComponentConfig(config_.model()), data_, {tensor, sequence}));
 
@@ -299,8 +305,9 @@ class Planner {
     const std::vector<WorkItem> items =
         MicroBatches(batch, mesh_.IndexIn(shares, rank), mesh_.size(shares), 0);
     ASSIGN_OR_RETURN(const LoweredPlan* plan, ProgramFor(static_cast<int>(items.size())));
-    ASSIGN_OR_RETURN(const std::vector<int> counts,
-                     UnitsOfStages(config_.mesh().units_of_stage(), model->num_units(), plan->num_stages()));
+    ASSIGN_OR_RETURN(
+        const std::vector<int> counts,
+        UnitsOfStages(config_.mesh().units_of_stage(), model->num_units(), plan->num_stages()));
     std::vector<std::pair<int, int>> stages;
     std::vector<int> rank_of_unit;
     for (int stage = 0; stage < plan->num_stages(); ++stage) {

@@ -1,4 +1,5 @@
-// What each rank of a run has and sends, from its config alone: nothing is allocated, no rank is started.
+// What each rank of a run has and sends, from its config alone: nothing is allocated, no rank is
+// started.
 #pragma once
 
 #include <utility>
@@ -14,10 +15,11 @@ struct RankPlan {
   std::vector<std::pair<int, int>> stages;  // Units [begin, end) of each of its pipeline stages.
   int64_t working_elements = 0;             // Of parameters: what it computes with,
   int64_t owned_elements = 0;               // and what it updates.
-  Traffic step;                             // What it sends in a step of training, as the journal counts.
+  Traffic step;  // What it sends in a step after the first, as the journal counts.
 };
 
-// Of all ranks of the mesh, in their order; the config is resolved. INVALID_ARGUMENT as Trainer::Create.
+// Of all ranks of the mesh, in their order; the config is resolved. INVALID_ARGUMENT as
+// Trainer::Create.
 StatusOr<std::vector<RankPlan>> PlanRanks(const RunConfig& config, const DataShape& data);
 
 }  // namespace trireme

@@ -1,5 +1,5 @@
-// What a unit of a model says to other ranks of the model's axes for each micro-batch, as declared: from this and
-// the number of tokens follow the bytes that travel, before anything runs.
+// What a unit of a model says to other ranks of the model's axes for each micro-batch, as declared:
+// from this and the number of tokens follow the bytes that travel, before anything runs.
 #pragma once
 
 #include <cstdint>
@@ -7,7 +7,8 @@
 
 namespace trireme {
 
-// A collective along the tensor axis on rows of `width` elements, one for each token of the micro-batch.
+// A collective along the tensor axis on rows of `width` elements, one for each token of the
+// micro-batch.
 struct RowTransfer {
   enum class Kind : uint8_t { kAllReduce, kReduceScatter, kAllGather };
   const char* purpose;

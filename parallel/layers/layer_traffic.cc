@@ -30,7 +30,8 @@ void AddToStream(const TensorAxis& axis, int64_t width, const char* purpose, Uni
   }
 }
 
-void AddVocabularyCrossEntropy(const TensorAxis& axis, const Parameter& head, UnitTraffic* traffic) {
+void AddVocabularyCrossEntropy(const TensorAxis& axis, const Parameter& head,
+                               UnitTraffic* traffic) {
   if (axis.size == 1) return;
   const int64_t width = head.spec.global[1], chunk = VocabularyChunk(axis, head);
   if (axis.sharded_stream) {

@@ -27,7 +27,8 @@ struct KvGroup {
 void AddRing(const KvGroup& group, int64_t e, DType dtype, Pass pass, Traffic* traffic) {
   const int64_t hops = group.size() - 1, next = group.tokens[(group.rank + 1) % group.size()];
   const auto add = [&](const char* purpose, int64_t tokens, DType type) {
-    traffic->Add(group.name, purpose, Verb::kSend, group.size(), tokens * e * DTypeSize(type), hops);
+    traffic->Add(group.name, purpose, Verb::kSend, group.size(), tokens * e * DTypeSize(type),
+                 hops);
   };
   if (hops == 0) return;
   if (pass == Pass::kForward) return add("ring keys and values", group.all() - next, dtype);
@@ -70,7 +71,8 @@ void AddHeadChanges(const KvGroup& group, const AttentionHeads& heads, DType dty
 }  // namespace
 
 void AddKvTraffic(const KvExchangePlan& plan, const AttentionHeads& heads,
-                  absl::Span<const int64_t> tokens, int rank, DType dtype, Pass pass, Traffic* traffic) {
+                  absl::Span<const int64_t> tokens, int rank, DType dtype, Pass pass,
+                  Traffic* traffic) {
   const int u = plan.ulysses_size, size = static_cast<int>(tokens.size());
   KvGroup between = {u == 1 ? "sequence" : absl::StrCat("sequence.outer", u),
                      std::vector<int64_t>(size / u, 0), rank / u};
@@ -80,8 +82,9 @@ void AddKvTraffic(const KvExchangePlan& plan, const AttentionHeads& heads,
     const absl::Span<const int64_t> neighbours = tokens.subspan(between.rank * u, u);
     mine.heads = heads.heads / u;
     mine.kv_heads = std::max<int64_t>(1, heads.kv_heads / u);
-    AddHeadChanges({absl::StrCat("sequence.inner", u), {neighbours.begin(), neighbours.end()}, rank % u},
-                   mine, dtype, pass, traffic);
+    AddHeadChanges(
+        {absl::StrCat("sequence.inner", u), {neighbours.begin(), neighbours.end()}, rank % u}, mine,
+        dtype, pass, traffic);
   }
   const int64_t e = mine.kv_heads * (mine.width + mine.value_width);
   (plan.between == MakeKvAllGather ? AddGathered : AddRing)(between, e, dtype, pass, traffic);

@@ -1,5 +1,5 @@
-// What the methods of kv_exchanges.def send: the closed forms that kv_all_gather.cc, kv_ring.cc and ulysses.cc
-// state, for any cut.
+// What the methods of kv_exchanges.def send: the closed forms that kv_all_gather.cc, kv_ring.cc and
+// ulysses.cc state, for any cut.
 #pragma once
 
 #include "absl/types/span.h"
@@ -12,8 +12,10 @@ namespace trireme {
 
 enum class Pass : uint8_t { kForward, kBackward };
 
-// Of one attention on rank `rank` of the axis; tokens: of each rank. `dtype` is that of queries, keys and values.
+// Of one attention on rank `rank` of the axis; tokens: of each rank. `dtype` is that of queries,
+// keys and values.
 void AddKvTraffic(const KvExchangePlan& plan, const AttentionHeads& heads,
-                  absl::Span<const int64_t> tokens, int rank, DType dtype, Pass pass, Traffic* traffic);
+                  absl::Span<const int64_t> tokens, int rank, DType dtype, Pass pass,
+                  Traffic* traffic);
 
 }  // namespace trireme

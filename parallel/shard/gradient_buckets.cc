@@ -14,8 +14,9 @@ std::vector<int> GradientLayout(const ParameterSet& parameters) {
   return layout;
 }
 
-std::vector<GradientBucket> MakeGradientBuckets(const ParameterSet& parameters, int owners, int tensor,
-                                                int64_t element_bytes, int64_t bucket_bytes) {
+std::vector<GradientBucket> MakeGradientBuckets(const ParameterSet& parameters, int owners,
+                                                int tensor, int64_t element_bytes,
+                                                int64_t bucket_bytes) {
   const std::vector<int> layout = GradientLayout(parameters);
   std::vector<GradientBucket> buckets;
   if (layout.empty()) return buckets;

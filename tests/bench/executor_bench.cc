@@ -1,5 +1,6 @@
-// What the executor costs besides the kernels: microseconds an action of a model whose units multiply one number by
-// another, kernels, graph and messages included. On two ranks, the slower one's.
+// What the executor costs besides the kernels: microseconds an action of a model whose units
+// multiply one number by another, kernels, graph and messages included. On two ranks, the slower
+// one's.
 #include <benchmark/benchmark.h>
 
 #include <memory>
@@ -26,13 +27,15 @@ class TinyModel : public Model {
  public:
   explicit TinyModel(int num_units) {
     for (int unit = 0; unit < num_units; ++unit) {
-      factors_.push_back(Scope(parameters()).InUnit(unit).Declare(absl::StrCat("w", unit), {1},
-                                                                  Init::Constant(1)));
+      factors_.push_back(Scope(parameters())
+                             .InUnit(unit)
+                             .Declare(absl::StrCat("w", unit), {1}, Init::Constant(1)));
     }
   }
   int num_units() const override { return static_cast<int>(factors_.size()); }
   Shape HiddenShape(int, int64_t n) const override { return {n}; }
-  Tensor RunUnit(int unit, const Tensor& hidden, const Batch& batch, const ForwardContext&) override {
+  Tensor RunUnit(int unit, const Tensor& hidden, const Batch& batch,
+                 const ForwardContext&) override {
     const Tensor y = Mul(unit == 0 ? batch.inputs : hidden, factors_[unit]->working);
     return unit + 1 == num_units() ? Sum(y) : y;
   }
@@ -76,7 +79,8 @@ Status RunRounds(const Case& c, Communicator& world, benchmark::State& state) {
   }
   const absl::Time start = absl::Now();
   for (auto _ : state) RETURN_IF_ERROR(round());
-  const double actions = static_cast<double>(state.iterations()) * kMicroBatches * c.stages_of_rank *
+  const double actions = static_cast<double>(state.iterations()) * kMicroBatches *
+                         c.stages_of_rank *
                          (absl::string_view(c.schedule).substr(0, 2) == "zb" ? 3 : 2);
   state.counters["us_per_action"] = absl::ToDoubleMicroseconds(absl::Now() - start) / actions;
   return absl::OkStatus();

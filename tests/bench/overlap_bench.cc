@@ -1,7 +1,8 @@
-// How much a step grows when its gradients are exchanged over a slow link while backward runs: steps with the
-// exchange and steps without it, in turns, on two replicas. One JSON line. slow_link.sh starts it.
-//   mpirun -n 2 build-release/bench/overlap_bench --rate       the link's bits a second that are asked for
-//   mpirun -n 2 build-release/bench/overlap_bench STEPS
+// How much a step grows when its gradients are exchanged over a slow link while backward runs:
+// steps with the exchange and steps without it, in turns, on two replicas. One JSON line.
+// slow_link.sh starts it.
+//   mpirun -n 2 build-release/bench/overlap_bench --rate       the link's bits a second that are
+//   asked for mpirun -n 2 build-release/bench/overlap_bench STEPS
 #include <algorithm>
 #include <cstdio>
 #include <memory>
@@ -101,11 +102,12 @@ class Bench {
     ASSIGN_OR_RETURN(const RunConfig config, ConfigOf(replicas.size()));
     if (dataset_ == nullptr) {
       const ComponentConfig data = ToComponentConfig(config.data().dataset());
-      ASSIGN_OR_RETURN(dataset_, MakeDataset(data.name, data.params, {config.data().sequence_length()}));
+      ASSIGN_OR_RETURN(dataset_,
+                       MakeDataset(data.name, data.params, {config.data().sequence_length()}));
     }
     Contender contender;
-    ASSIGN_OR_RETURN(contender.trainer, Trainer::Create(config, *dataset_, replicas, device_,
-                                                        *contender.phases));
+    ASSIGN_OR_RETURN(contender.trainer,
+                     Trainer::Create(config, *dataset_, replicas, device_, *contender.phases));
     return contender;
   }
 

@@ -75,39 +75,42 @@ TEST_P(RankPlanTest, PredictsTheJournalOfAStep) {
 
   CommOptions options;
   options.journal_size = 1 << 16;
-  const Status status = RunOnRanks(GetParam().num_ranks, options, [&](Communicator& world) -> Status {
-    const auto device = MakeCpuDevice({.num_threads = 1});
-    PhaseTimer phases;
-    ASSIGN_OR_RETURN(const auto trainer, Trainer::Create(config, **dataset, world, *device, phases));
-    RETURN_IF_ERROR(trainer->Step().status());  // Checks declarations, which later ones do not.
-    const Bytes before = world.journal().SentBytes();
-    const size_t records_before = world.journal().Records().size();
-    RETURN_IF_ERROR(trainer->Step().status());
+  const Status status =
+      RunOnRanks(GetParam().num_ranks, options, [&](Communicator& world) -> Status {
+        const auto device = MakeCpuDevice({.num_threads = 1});
+        PhaseTimer phases;
+        ASSIGN_OR_RETURN(const auto trainer,
+                         Trainer::Create(config, **dataset, world, *device, phases));
+        RETURN_IF_ERROR(trainer->Step().status());  // Checks declarations, which later ones do not.
+        const Bytes before = world.journal().SentBytes();
+        const size_t records_before = world.journal().Records().size();
+        RETURN_IF_ERROR(trainer->Step().status());
 
-    const RankPlan& plan = (*plans)[world.rank()];
-    Bytes expected, calls, made;
-    for (const auto& [key, entry] : plan.step.entries) {
-      expected[key] = entry.sent_bytes;
-      calls[key] = entry.calls;
-    }
-    EXPECT_EQ(Difference(world.journal().SentBytes(), before), Difference(expected, {}))
-        << "rank " << world.rank();
-    const std::vector<CallRecord> records = world.journal().Records();
-    for (size_t i = records_before; i < records.size(); ++i) {
-      const bool alone = records[i].axis == "replica" && config.mesh().replica() == 1;
-      if (records[i].verb != Verb::kRecv && !alone) ++made[{records[i].axis, records[i].purpose}];
-    }
-    EXPECT_EQ(made, calls) << "rank " << world.rank();
+        const RankPlan& plan = (*plans)[world.rank()];
+        Bytes expected, calls, made;
+        for (const auto& [key, entry] : plan.step.entries) {
+          expected[key] = entry.sent_bytes;
+          calls[key] = entry.calls;
+        }
+        EXPECT_EQ(Difference(world.journal().SentBytes(), before), Difference(expected, {}))
+            << "rank " << world.rank();
+        const std::vector<CallRecord> records = world.journal().Records();
+        for (size_t i = records_before; i < records.size(); ++i) {
+          const bool alone = records[i].axis == "replica" && config.mesh().replica() == 1;
+          if (records[i].verb != Verb::kRecv && !alone)
+            ++made[{records[i].axis, records[i].purpose}];
+        }
+        EXPECT_EQ(made, calls) << "rank " << world.rank();
 
-    int64_t working = 0, owned = 0;
-    for (const auto& parameter : trainer->model().parameters().parameters()) {
-      working += parameter->working.numel();
-      owned += parameter->owned.numel();
-    }
-    EXPECT_EQ(plan.working_elements, working);
-    EXPECT_EQ(plan.owned_elements, owned);
-    return absl::OkStatus();
-  });
+        int64_t working = 0, owned = 0;
+        for (const auto& parameter : trainer->model().parameters().parameters()) {
+          working += parameter->working.numel();
+          owned += parameter->owned.numel();
+        }
+        EXPECT_EQ(plan.working_elements, working);
+        EXPECT_EQ(plan.owned_elements, owned);
+        return absl::OkStatus();
+      });
   EXPECT_TRUE(status.ok()) << status;
 }
 
@@ -121,19 +124,27 @@ INSTANTIATE_TEST_SUITE_P(
         Layout{3, "mesh.shard=3 mesh.zero_stage=3 model.tied_head=true recompute=true"},
         Layout{3, "mesh.pipeline=3 model.tied_head=true"},
         Layout{3, "mesh.pipeline=3 pipeline_schedule.name=zb_v model.tied_head=true"},
-        Layout{4, "mesh.pipeline=2 mesh.shard=2 mesh.zero_stage=3 pipeline_schedule.name=dualpipe_v "
-                  "model.tied_head=true"},
-        Layout{4, "mesh.pipeline=2 mesh.shard=2 mesh.zero_stage=2 pipeline_schedule.name=zb_v "
-                  "model.tied_head=true"},
-        Layout{3, "mesh.sequence=3"}, Layout{3, "mesh.sequence=3 kv_exchange.name=ring recompute=true"},
+        Layout{4,
+               "mesh.pipeline=2 mesh.shard=2 mesh.zero_stage=3 pipeline_schedule.name=dualpipe_v "
+               "model.tied_head=true"},
+        Layout{4,
+               "mesh.pipeline=2 mesh.shard=2 mesh.zero_stage=2 pipeline_schedule.name=zb_v "
+               "model.tied_head=true"},
+        Layout{3, "mesh.sequence=3"},
+        Layout{3, "mesh.sequence=3 kv_exchange.name=ring recompute=true"},
         Layout{4, "mesh.sequence=4 kv_exchange.name=ulysses"},
         Layout{4, "mesh.sequence=4 kv_exchange.name=ulysses_ring kv_exchange.ulysses_size=2"},
         Layout{8, "mesh.replica=2 mesh.pipeline=2 mesh.tensor=2 mesh.sharded_stream=true"},
-        Layout{8, "mesh.shard=2 mesh.sequence=2 mesh.tensor=2 mesh.zero_stage=3 kv_exchange.name=ring"},
+        Layout{
+            8,
+            "mesh.shard=2 mesh.sequence=2 mesh.tensor=2 mesh.zero_stage=3 kv_exchange.name=ring"},
         // Two chunks of logits, though the second rank's part alone would fit into one.
-        Layout{2, "mesh.tensor=2 model.vocab_size=8193 data.sequence_length=1000 batch.global_batch_size=1"},
-        Layout{6, "mesh.pipeline=3 mesh.replica=2 pipeline_schedule.name=interleaved "
-                  "mesh.units_of_stage=1,1,1,1,1,1"}),
+        Layout{2,
+               "mesh.tensor=2 model.vocab_size=8193 data.sequence_length=1000 "
+               "batch.global_batch_size=1"},
+        Layout{6,
+               "mesh.pipeline=3 mesh.replica=2 pipeline_schedule.name=interleaved "
+               "mesh.units_of_stage=1,1,1,1,1,1"}),
     [](const auto& info) { return absl::StrCat("Layout", info.index); });
 
 TEST(RankPlanTest, RefusesWhatTheTrainerRefuses) {
@@ -141,7 +152,8 @@ TEST(RankPlanTest, RefusesWhatTheTrainerRefuses) {
   config.mutable_mesh()->set_units_of_stage("9");
   EXPECT_THAT(std::string(PlanRanks(config, {.vocab_size = 61}).status().message()),
               ::testing::HasSubstr("units"));
-  config = Resolved(4, "mesh.sequence=4 kv_exchange.name=ulysses model.S.heads=2 model.S.head_width=4");
+  config =
+      Resolved(4, "mesh.sequence=4 kv_exchange.name=ulysses model.S.heads=2 model.S.head_width=4");
   EXPECT_THAT(std::string(PlanRanks(config, {.vocab_size = 61}).status().message()),
               ::testing::HasSubstr("cannot cut 2 heads"));
 }
