@@ -314,7 +314,11 @@ StatusOr<EvaluationReport> Trainer::Evaluate(int64_t num_batches) {
   if (options.micro_batch_size == 0) {
     options.micro_batch_size = std::max<int64_t>(1, batch_size / mesh_->num_shares());
   }
-  const std::vector<WorkItem> items = MicroBatches(options, mesh_->share(), mesh_->num_shares(), 0);
+  std::vector<WorkItem> items = MicroBatches(options, mesh_->share(), mesh_->num_shares(), 0);
+  // Ranks that gather parameters from each other do so as often: the first share has the most.
+  if (config_.mesh().zero_stage() == 3) {
+    items.resize(MicroBatches(options, 0, mesh_->num_shares(), 0).size());
+  }
 
   const auto load = [&](const WorkItem& item) -> StatusOr<Batch> {
     std::vector<SampleRef> samples;

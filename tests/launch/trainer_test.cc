@@ -159,6 +159,41 @@ TEST(TrainerTest, Bf16FollowsTheTruth) {
   }
 }
 
+// The validation samples divide by nothing: some ranks have fewer micro-batches than others, or none.
+TEST(TrainerTest, EvaluationUnderEveryAxisEqualsOneRank) {
+  const auto loss_of = [](int num_ranks, const std::vector<std::string>& assignments) {
+    const RunConfig config = Resolved(num_ranks, assignments, /*micro_batch_size=*/1);
+    std::vector<double> losses(num_ranks);
+    const Status status = RunOnRanks(num_ranks, {}, [&](Communicator& world) -> Status {
+      auto device = MakeCpuDevice();
+      const ComponentConfig data = ToComponentConfig(config.data().dataset());
+      ASSIGN_OR_RETURN(auto dataset,
+                       MakeDataset(data.name, data.params, {config.data().sequence_length()}));
+      PhaseTimer phases;
+      ASSIGN_OR_RETURN(auto trainer, Trainer::Create(config, *dataset, world, *device, phases));
+      for (const int64_t num_batches : {1, 0}) {
+        ASSIGN_OR_RETURN(const EvaluationReport report, trainer->Evaluate(num_batches));
+        losses[world.rank()] += report.mean_loss();
+      }
+      return absl::OkStatus();
+    });
+    EXPECT_TRUE(status.ok()) << status;
+    for (const double loss : losses) EXPECT_EQ(loss, losses[0]);
+    return losses[0];
+  };
+  const double one = loss_of(1, {});
+  const std::vector<std::vector<std::string>> layouts = {
+      {"mesh.shard=4", "mesh.zero_stage=3"},
+      {"mesh.shard=4", "mesh.zero_stage=1"},
+      {"mesh.tensor=2", "mesh.pipeline=2", "mesh.sharded_stream=true"},
+      {"mesh.pipeline=2", "mesh.shard=2", "mesh.zero_stage=3", "pipeline_schedule.name=zb_v"},
+      {"mesh.sequence=2", "mesh.replica=2", "mesh.zero_stage=3", "kv_exchange.name=ulysses"},
+  };
+  for (const auto& layout : layouts) {
+    EXPECT_NEAR(loss_of(4, layout), one, 1e-10 * one) << layout[0] << " " << layout[1];
+  }
+}
+
 TEST(TrainerTest, ALossThatIsNotFiniteNamesItsStepAndLeavesTheParameters) {
   const RunConfig config = Resolved(1, {"learning_rate=1e300", "clip_norm=0", "num_steps=9"});
   auto device = MakeCpuDevice();
