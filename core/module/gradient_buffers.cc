@@ -54,10 +54,20 @@ GradientSink::Slot GradientBuffers::Open(Entry& entry) {
   return {entry.buffer, std::exchange(entry.fresh, false)};
 }
 
-GradientSink::Slot GradientBuffers::Open(const Tensor& leaf) {
+GradientBuffers::Entry& GradientBuffers::EntryOf(const Tensor& leaf) {
   const auto it = by_leaf_.find(leaf.impl().get());
   CHECK(it != by_leaf_.end()) << "a gradient arrived for a leaf that is no parameter of the model";
-  return Open(entries_[it->second]);
+  return entries_[it->second];
+}
+
+GradientSink::Slot GradientBuffers::Open(const Tensor& leaf) { return Open(EntryOf(leaf)); }
+
+bool GradientBuffers::Adopt(const Tensor& leaf, const Tensor& buffer) {
+  Entry& entry = EntryOf(leaf);
+  if (transient_ == nullptr || entry.buffer.defined()) return false;
+  entry.buffer = buffer;
+  entry.fresh = false;
+  return true;
 }
 
 }  // namespace trireme

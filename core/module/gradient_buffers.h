@@ -30,6 +30,8 @@ class GradientBuffers : public GradientSink {
   Tensor Take(int i);
 
   Slot Open(const Tensor& leaf) override;
+  // Transient gradients that do not exist yet.
+  bool Adopt(const Tensor& leaf, const Tensor& buffer) override;
 
   // Of parameter i of the set, as its local box.
   const Tensor& gradient(int i) const { return entries_[i].buffer; }
@@ -45,6 +47,7 @@ class GradientBuffers : public GradientSink {
   GradientBuffers() = default;
   void Add(const Parameter& parameter, Tensor buffer);
   Slot Open(Entry& entry);
+  Entry& EntryOf(const Tensor& leaf);
 
   Device* transient_ = nullptr;  // Where transient gradients are made.
   std::vector<Entry> entries_;   // By parameter.

@@ -101,7 +101,11 @@ Status ParameterSet::Materialize(Device& device, DType compute_dtype, uint64_t s
         DrawNormal(parameter->owned, MakeRngKey(seed, spec.path), spec.init.value, spec.global,
                    box.begin);
       }
-      parameter->RefreshWorking();
+      if (ownership.separate) {
+        parameter->working.storage()->Release();
+      } else {
+        parameter->RefreshWorking();
+      }
       parameter->working.set_requires_grad();
     }
   });

@@ -73,8 +73,8 @@ struct Parameter {
 // norms) and writes it (to checkpoints): the first along the tensor axis, of the first stage.
 bool IsCounted(const Parameter& parameter, int tensor_rank);
 
-// Of the ranks that share ownership, which this is. `separate`: the owned slice is never a view, because
-// working copies are released between uses.
+// Of the ranks that share ownership, which this is. `separate`: working copies have memory while they are used
+// only, none to begin with, so the owned slice is never a view.
 struct Ownership {
   int index = 0;
   int count = 1;

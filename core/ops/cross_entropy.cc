@@ -136,6 +136,7 @@ Tensor LinearCrossEntropy(const Tensor& x, const Tensor& weight, const Tensor& l
   WeightFn weights = nullptr;
   if (wants_dw && split) {
     weights = [dw, leaf = weight](absl::Span<const Tensor> grads, GradientSink& sink) {
+      if (sink.Adopt(leaf, dw)) return Scale(dw, grads[0], dw, /*accumulate=*/false);
       const GradientSink::Slot slot = sink.Open(leaf);
       if (slot.buffer.defined()) Scale(dw, grads[0], slot.buffer, !slot.fresh);
     };

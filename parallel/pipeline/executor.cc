@@ -1,6 +1,7 @@
 #include "parallel/pipeline/executor.h"
 
 #include <algorithm>
+#include <deque>
 #include <optional>
 
 #include "absl/strings/str_cat.h"
@@ -33,6 +34,9 @@ struct UnitPass {
 };
 
 using StageOfItem = std::pair<int, int>;
+
+// To each neighbour, one on its way and one behind it.
+constexpr size_t kSendsInFlight = 4;
 
 // A tensor from another rank, or from a stage of this one.
 struct Arrival {
@@ -128,6 +132,12 @@ class Executor::Round {
   }
 
   void Send(int peer, const char* purpose) {
+    // Plans end even where each send waits (verify.h), so to wait for old ones is safe; their tensors go.
+    if (sends_.size() == kSendsInFlight) {
+      const Timed timed(report_.wait);
+      ThrowIfError(sends_.front()->Wait());
+      sends_.pop_front();
+    }
     sends_.push_back(executor_.pipeline_.pipeline->Send(result_.Contiguous(), peer,
                                                         {.purpose = purpose}));
     result_ = Tensor();
@@ -161,7 +171,6 @@ class Executor::Round {
   }
 
   void Forward(const StageOfItem& at) {
-    const WorkItem& item = items_[at.second];
     const Batch batch = BatchOf(at.second);
     const ForwardContext context = ContextOf(at.second);
     const UnitRange units = UnitsOf(at);
@@ -169,30 +178,31 @@ class Executor::Round {
     const Timed timed(report_.forward);
     std::vector<UnitPass>& passes = passes_[at];
     for (int unit = units.begin; unit < units.end; ++unit) {
+      const bool is_loss = unit + 1 == model_.num_units();
+      if (is_loss && score_ == nullptr) {
+        passes.emplace_back().input = GraphCut(hidden);  // See RunLoss.
+        break;
+      }
       Acquire(unit, unit + 1 < units.end ? unit + 1 : -1);
-      if (score_ != nullptr && unit + 1 == model_.num_units()) {
+      if (is_loss) {
         (*score_)(hidden, batch, context);
       } else if (score_ != nullptr) {
         hidden = model_.RunUnit(unit, hidden, batch, context);
       } else {
         passes.push_back(RunUnit(unit, hidden, batch, context, &hidden));
-        const bool is_loss = unit + 1 == model_.num_units();
-        if (executor_.probe_ != nullptr && !is_loss) executor_.probe_(unit, hidden, batch);
+        if (executor_.probe_ != nullptr) executor_.probe_(unit, hidden, batch);
       }
       Release(unit);
     }
     if (score_ != nullptr) DoneWith(at);
-    if (!IsLast(at)) return HandOver(activations_, {at.first + 1, at.second}, hidden.Detach());
-    if (score_ != nullptr) return;
-    report_.losses[item.sink].Add({item.weight * hidden.Item(), batch.num_targets, batch.num_bytes});
+    if (!IsLast(at)) HandOver(activations_, {at.first + 1, at.second}, hidden.Detach());
   }
 
   UnitPass RunUnit(int unit, const Tensor& hidden, const Batch& batch, const ForwardContext& context,
                    Tensor* output) {
     UnitPass pass;
     pass.input = GraphCut(hidden);
-    // The last unit's state lives for the shortest time; to drop it would save nothing.
-    if (executor_.options_.recompute && unit + 1 < model_.num_units()) {
+    if (executor_.options_.recompute) {
       const NoGrad no_grad;
       *output = model_.RunUnit(unit, pass.input.tensor(), batch, context);
     } else {
@@ -201,21 +211,32 @@ class Executor::Round {
     return pass;
   }
 
+  // The forward of the last unit, put off until its backward: it makes the gradient of the head, which would
+  // otherwise exist once for each micro-batch in flight. Returns the gradient of the loss.
+  Tensor RunLoss(const StageOfItem& at) {
+    ThrowIfError(exchange_->Settle());
+    const WorkItem& item = items_[at.second];
+    const Batch& batch = batches_[at.second];
+    const int unit = model_.num_units() - 1;
+    UnitPass& pass = passes_[at].back();
+    const Timed timed(report_.forward);
+    pass.output = model_.RunUnit(unit, pass.input.tensor(), batch, ContextOf(at.second));
+    const Tensor& loss = pass.output;
+    report_.losses[item.sink].Add({item.weight * loss.Item(), batch.num_targets, batch.num_bytes});
+    return Tensor::Full(loss.device(), loss.shape(), loss.dtype(), item.weight);
+  }
+
   void Backward(const StageOfItem& at, bool split) {
     const WorkItem& item = items_[at.second];
     const UnitRange units = UnitsOf(at);
     std::vector<UnitPass>& passes = passes_[at];
-    Tensor grad;
-    if (IsLast(at)) {
-      const Tensor& loss = passes.back().output;
-      grad = Tensor::Full(loss.device(), loss.shape(), loss.dtype(), item.weight);
-    } else {
-      grad = Take(gradients_, at);
-    }
+    const auto acquire = [&](int unit) { Acquire(unit, unit > units.begin ? unit - 1 : -1); };
+    acquire(units.end - 1);
+    Tensor grad = IsLast(at) ? RunLoss(at) : Take(gradients_, at);
     const Timed timed(report_.backward);
     for (int unit = units.end - 1; unit >= units.begin; --unit) {
       UnitPass& pass = passes[unit - units.begin];
-      Acquire(unit, unit > units.begin ? unit - 1 : -1);
+      if (unit + 1 < units.end) acquire(unit);
       if (!pass.output.defined()) {
         pass.output = model_.RunUnit(unit, pass.input.tensor(), batches_[at.second],
                                      ContextOf(at.second));
@@ -272,7 +293,7 @@ class Executor::Round {
   std::map<StageOfItem, std::vector<UnitPass>> passes_;
   std::map<StageOfItem, Arrival> activations_, gradients_;
   Tensor result_;  // Of the last action, for the send that follows it.
-  std::vector<std::unique_ptr<Work>> sends_;
+  std::deque<std::unique_ptr<Work>> sends_;
 };
 
 Executor::Executor(Model& model, const ExecutorOptions& options, PipelineOptions pipeline,

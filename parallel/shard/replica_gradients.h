@@ -42,6 +42,8 @@ class ReplicaGradients {
   // A micro-batch has added its part to all gradients of `unit`; with `last` no other will. Starts what can
   // go on its way.
   Status UnitDone(int unit, bool last);
+  // Waits for gradients of micro-batches that are on their way to their owners.
+  Status Settle() { return early_ ? Receive() : absl::OkStatus(); }
   // The buckets whose owned gradients are complete inside the replica: a prefix of all.
   int num_complete() const { return num_complete_; }
   // Every unit is done: waits until all buckets are complete.

@@ -20,8 +20,9 @@ struct ReplicaGroups {
   static int RankIn(const Communicator* group) { return group == nullptr ? 0 : group->rank(); }
   static int SizeOf(const Communicator* group) { return group == nullptr ? 1 : group->size(); }
 
-  Ownership ownership(bool separate = false) const {
-    return {RankIn(owners), SizeOf(owners), separate};
+  // release: as of ShardedParameters.
+  Ownership ownership(bool release = false) const {
+    return {RankIn(owners), SizeOf(owners), release && owners != nullptr};
   }
 };
 

@@ -37,6 +37,7 @@ class AllReduceExchange : public GradientExchange {
   GradientBuffers& sink(int) override { return gradients_.sink(); }
   void Reset() override;
   Status UnitDone(int sink, int unit, bool last) override;
+  Status Settle() override { return gradients_.Settle(); }
   StatusOr<std::vector<CompletedJob>> Finish(absl::Span<const LossSum> losses) override;
 
   // Of the owned slices, after Finish.

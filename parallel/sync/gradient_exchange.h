@@ -56,6 +56,9 @@ class GradientExchange {
   // An item has added its part to the gradients of `unit`; with `last` no other item of its sink will in
   // this round, so talking about them may start while backward goes on.
   virtual Status UnitDone(int sink, int unit, bool last) = 0;
+  // Waits for gradients that need memory of their own until they have arrived: the executor is about to make
+  // more of them.
+  virtual Status Settle() { return absl::OkStatus(); }
 
   // After the items: waits for the other ranks as far as the method needs them. losses[i] is what the items
   // of sink i added up to on this rank.
