@@ -103,7 +103,7 @@ class StepWalk {
     const auto [begin, end] = units;
     switch (action.kind) {
       case LoweredKind::F:
-        for (int unit = begin; unit < end; ++unit) {
+        for (int unit = begin; unit < end && unit + 1 < model_.num_units(); ++unit) {
           Gather(unit, unit + 1 < end ? unit + 1 : -1);
           RunUnit(unit, tokens, Pass::kForward);
         }
@@ -112,8 +112,10 @@ class StepWalk {
       case LoweredKind::B:
         for (int unit = end - 1; unit >= begin; --unit) {
           Gather(unit, unit > begin ? unit - 1 : -1);
-          if (config_.recompute() && unit + 1 < model_.num_units())
+          // The executor runs the last unit's forward with its backward.
+          if (config_.recompute() || unit + 1 == model_.num_units()) {
             RunUnit(unit, tokens, Pass::kForward);
+          }
           RunUnit(unit, tokens, Pass::kBackward);
           if (action.kind == LoweredKind::B) UnitDone(unit);
         }

@@ -45,7 +45,7 @@ class Blocks : public Model {
     }
   }
   int num_units() const override { return num_blocks_ + 1; }
-  Shape HiddenShape(int, const Batch&) const override { return {kRows, kWidth}; }
+  Shape HiddenShape(int, int64_t) const override { return {kRows, kWidth}; }
   Tensor RunUnit(int unit, const Tensor& hidden, const Batch& batch,
                  const ForwardContext& context) override {
     if (before_ != nullptr) before_(unit, context.layout.segments[0].sample);
