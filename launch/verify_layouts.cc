@@ -57,7 +57,7 @@ class Verifier {
 
   LayoutVerdict VerifyOnThreads(const RunLayout& layout, int num_ranks) const {
     LayoutVerdict verdict = VerdictOf(layout, RunOnThreads(layout, num_ranks));
-    if (verdict.outcome == LayoutVerdict::Outcome::kDiffers) {
+    if (verdict.outcome == LayoutVerdict::Outcome::kDiffers && options_.blame) {
       const std::string axes = Blame(layout, num_ranks);
       if (!axes.empty()) absl::StrAppend(&verdict.reason, " (not without the ", axes, " axis)");
     }
@@ -123,7 +123,8 @@ class Verifier {
     comm.deadline = absl::Seconds(60);
     run.status = RunOnRanks(num_ranks, comm, [&](Communicator& world) -> Status {
       LayoutComparison comparison(reference_, tolerance());
-      RETURN_IF_ERROR(RunRank(*config, world, &made, &comparison));
+      const auto wrapped = options_.wrap_world == nullptr ? nullptr : options_.wrap_world(world);
+      RETURN_IF_ERROR(RunRank(*config, wrapped == nullptr ? world : *wrapped, &made, &comparison));
       const std::lock_guard<std::mutex> lock(mutex);
       run.comparison.Merge(comparison);
       return absl::OkStatus();
@@ -182,7 +183,7 @@ class Verifier {
       for (auto& [path, value] : without.values) {
         if (path != absl::StrCat("mesh.", AxisName(axis)) || value == "1") continue;
         smaller /= std::stoi(value);
-        value = "1";
+        value.assign(1, '1');
       }
       if (smaller == num_ranks) continue;
       const LayoutVerdict verdict = VerdictOf(without, RunOnThreads(without, smaller));
@@ -235,10 +236,11 @@ class Verifier {
 
 using VerifyFn = std::function<StatusOr<LayoutVerdict>(const RunLayout&)>;
 
-StatusOr<std::vector<LayoutVerdict>> VerifyAll(int num_ranks, bool pairwise, const VerifyFn& verify,
-                                               const ReportVerdict& report) {
-  std::vector<RunLayout> layouts = AllLayouts(num_ranks);
-  if (pairwise) layouts = PairwiseCover(layouts);
+StatusOr<std::vector<LayoutVerdict>> VerifyAll(int num_ranks, const VerifyOptions& options,
+                                               const VerifyFn& verify, const ReportVerdict& report) {
+  std::vector<RunLayout> layouts = options.layouts;
+  if (layouts.empty()) layouts = AllLayouts(num_ranks);
+  if (options.layouts.empty() && options.pairwise) layouts = PairwiseCover(layouts);
   std::vector<LayoutVerdict> verdicts;
   for (const RunLayout& layout : layouts) {
     ASSIGN_OR_RETURN(LayoutVerdict verdict, verify(layout));
@@ -257,7 +259,7 @@ StatusOr<std::vector<LayoutVerdict>> VerifyLayouts(const RunConfig& config, cons
   const auto verify = [&](const RunLayout& layout) -> StatusOr<LayoutVerdict> {
     return verifier.VerifyOnThreads(layout, options.num_ranks);
   };
-  return VerifyAll(options.num_ranks, options.pairwise, verify, report);
+  return VerifyAll(options.num_ranks, options, verify, report);
 }
 
 StatusOr<std::vector<LayoutVerdict>> VerifyLayoutsOn(Communicator& world, const RunConfig& config,
@@ -266,7 +268,7 @@ StatusOr<std::vector<LayoutVerdict>> VerifyLayoutsOn(Communicator& world, const 
   Verifier verifier(config, options);
   RETURN_IF_ERROR(verifier.MakeReferences());
   const auto verify = [&](const RunLayout& layout) { return verifier.VerifyOn(world, layout); };
-  return VerifyAll(world.size(), options.pairwise, verify, report);
+  return VerifyAll(world.size(), options, verify, report);
 }
 
 }  // namespace trireme

@@ -25,7 +25,9 @@ std::string Describe(const ParamSpec& spec) {
 bool IsSplit(const ParamSpec& spec) { return spec.split.Contains(Axis::kTensor); }
 
 // How many neighbours along the tensor axis have the same part.
-int RanksAlike(const ParamSpec& spec, int num_ranks) { return IsSplit(spec) ? spec.copies : num_ranks; }
+int RanksAlike(const ParamSpec& spec, int num_ranks) {
+  return IsSplit(spec) ? spec.copies : num_ranks;
+}
 
 // One parameter, as each rank declares it.
 Status CheckCutOf(absl::Span<const ParamSpec* const> ranks) {
@@ -33,10 +35,11 @@ Status CheckCutOf(absl::Span<const ParamSpec* const> ranks) {
   const int num_ranks = static_cast<int>(ranks.size());
   for (int rank = 0; rank < num_ranks; ++rank) {
     const ParamSpec& spec = *ranks[rank];
-    if (const Status sound = CheckSpec(spec); !sound.ok()) return absl::InternalError(sound.message());
+    if (const Status sound = CheckSpec(spec); !sound.ok())
+      return absl::InternalError(sound.message());
     if (Describe(spec) != Describe(first) || spec.units != first.units) {
-      return absl::InternalError(absl::StrCat("tensor ranks 0 and ", rank, " declare '", Describe(first),
-                                              "' and '", Describe(spec), "'"));
+      return absl::InternalError(absl::StrCat("tensor ranks 0 and ", rank, " declare '",
+                                              Describe(first), "' and '", Describe(spec), "'"));
     }
   }
   const int alike = RanksAlike(first, num_ranks);
@@ -48,8 +51,9 @@ Status CheckCutOf(absl::Span<const ParamSpec* const> ranks) {
     const Box& box = ranks[rank]->local;
     const int same = rank - rank % alike;
     if (!(box == ranks[same]->local)) {
-      return Broken(first, absl::StrCat("to be the same on tensor ranks ", same, " and ", rank, ", which have ",
-                                        ranks[same]->local.ToString(), " and ", box.ToString()));
+      return Broken(first, absl::StrCat("to be the same on tensor ranks ", same, " and ", rank,
+                                        ", which have ", ranks[same]->local.ToString(), " and ",
+                                        box.ToString()));
     }
     if (rank == same && box.numel() > 0) parts.push_back(box);
   }
@@ -75,21 +79,27 @@ double Fingerprint(const Tensor& gradient) {
 // The fingerprints of tensor ranks first, first + 1, ..., which have the same part.
 Status CheckContributionsOf(const ParamSpec& spec, int first, absl::Span<const double> prints) {
   const auto is_nan = [](double print) { return std::isnan(print); };
-  if (std::any_of(prints.begin(), prints.end(), is_nan)) return absl::OkStatus();  // The loss says it better.
-  const auto other = std::find_if(prints.begin(), prints.end(), [&](double p) { return p != prints[0]; });
+  if (std::any_of(prints.begin(), prints.end(), is_nan))
+    return absl::OkStatus();  // The loss says it better.
+  const auto other =
+      std::find_if(prints.begin(), prints.end(), [&](double p) { return p != prints[0]; });
   const bool equal = other == prints.end();
   const bool adds_up = IsSplit(spec) || spec.partial_grad.Contains(Axis::kTensor);
   if (!adds_up && !equal) {
-    return Broken(spec, absl::StrCat("whole on every tensor rank, but ranks ", first, " and ",
-                                     first + (other - prints.begin()),
-                                     " have different gradients: a reduction is missing (partial_grad)"));
+    return Broken(
+        spec,
+        absl::StrCat("whole on every tensor rank, but ranks ", first, " and ",
+                     first + (other - prints.begin()),
+                     " have different gradients: a reduction is missing, of them (partial_grad) or "
+                     "of what they come from"));
   }
   if (adds_up && equal && prints[0] != 0) {
-    return Broken(spec, absl::StrCat(IsSplit(spec) ? absl::StrCat("with copies=", spec.copies)
-                                                   : std::string("partial_grad"),
-                                     " over the tensor axis, but ranks ", first, " to ",
-                                     first + prints.size() - 1,
-                                     " have the same gradient: it would be added up ", prints.size(), " times"));
+    return Broken(
+        spec,
+        absl::StrCat(
+            IsSplit(spec) ? absl::StrCat("with copies=", spec.copies) : std::string("partial_grad"),
+            " over the tensor axis, but ranks ", first, " to ", first + prints.size() - 1,
+            " have the same gradient: it would be added up ", prints.size(), " times"));
   }
   return absl::OkStatus();
 }
@@ -128,15 +138,18 @@ Status CheckContributions(const ParameterSet& parameters, absl::Span<const int> 
     const int64_t n = static_cast<int64_t>(mine.size());
     const Tensor prints = Tensor::Empty(device, {size * n}, DType::kF64, MemoryKind::kCommunication,
                                         "declared gradients");
-    ThrowIfError(tensor.AllGather(Tensor::FromHost<double>(device, {n}, mine), prints,
-                                  {.purpose = "declared gradients"})->Wait());
+    ThrowIfError(tensor
+                     .AllGather(Tensor::FromHost<double>(device, {n}, mine), prints,
+                                {.purpose = "declared gradients"})
+                     ->Wait());
     all = prints.ToVector();
   }));
   for (size_t k = 0; k < specs.size(); ++k) {
     const int alike = RanksAlike(*specs[k], size);
     for (int first = 0; first < size; first += alike) {
       std::vector<double> prints;
-      for (int rank = first; rank < first + alike; ++rank) prints.push_back(all[rank * specs.size() + k]);
+      for (int rank = first; rank < first + alike; ++rank)
+        prints.push_back(all[rank * specs.size() + k]);
       RETURN_IF_ERROR(CheckContributionsOf(*specs[k], first, prints));
     }
   }

@@ -47,20 +47,29 @@ TEST(DeclarationChecksTest, PartsTileTheWhole) {
   const auto edit = [](const char* path, const std::function<void(int, ParamSpec&)>& change) {
     return CutError([=](int rank, ParameterSet& set) { change(rank, set.Find(path)->spec); });
   };
-  EXPECT_THAT(edit("rows", [](int, ParamSpec& spec) { spec.split = {}; }),
-              HasSubstr("INTERNAL: parameter 'rows': is split by no axis, yet this rank has [0:3, 0:2] of it"));
+  EXPECT_THAT(
+      edit("rows", [](int, ParamSpec& spec) { spec.split = {}; }),
+      HasSubstr(
+          "INTERNAL: parameter 'rows': is split by no axis, yet this rank has [0:3, 0:2] of it"));
   EXPECT_THAT(edit("whole", [](int, ParamSpec& spec) { spec.split = Axis::kTensor; }),
               HasSubstr("INTERNAL: whole: declared in parts that do not tile [5]"));
   EXPECT_THAT(edit("copied", [](int, ParamSpec& spec) { spec.copies = 1; }),
               HasSubstr("copied: declared in parts that do not tile [6, 2]"));
   EXPECT_THAT(edit("rows", [](int, ParamSpec& spec) { spec.copies = 2; }),
-              HasSubstr("rows: declared to be the same on tensor ranks 0 and 1, which have [0:3, 0:2] and [3:6, 0:2]"));
+              HasSubstr("rows: declared to be the same on tensor ranks 0 and 1, which have [0:3, "
+                        "0:2] and [3:6, 0:2]"));
   EXPECT_THAT(edit("copied", [](int, ParamSpec& spec) { spec.copies = 3; }),
               HasSubstr("copied: declared to have copies=3 on tensor=4"));
-  EXPECT_THAT(edit("columns", [](int rank, ParamSpec& spec) { spec.local.begin[1] = rank == 1 ? 0 : 3 * rank; }),
-              HasSubstr("columns: declared in parts that do not tile [3, 12]"));
-  EXPECT_THAT(edit("whole", [](int rank, ParamSpec& spec) { if (rank == 2) spec.partial_grad = Axis::kTensor; }),
-              HasSubstr("tensor ranks 0 and 2 declare 'whole [5] split=none partial_grad=none copies=1' and 'whole "
+  EXPECT_THAT(
+      edit("columns",
+           [](int rank, ParamSpec& spec) { spec.local.begin[1] = rank == 1 ? 0 : 3 * rank; }),
+      HasSubstr("columns: declared in parts that do not tile [3, 12]"));
+  EXPECT_THAT(edit("whole",
+                   [](int rank, ParamSpec& spec) {
+                     if (rank == 2) spec.partial_grad = Axis::kTensor;
+                   }),
+              HasSubstr("tensor ranks 0 and 2 declare 'whole [5] split=none partial_grad=none "
+                        "copies=1' and 'whole "
                         "[5] split=none partial_grad=tensor copies=1'"));
   EXPECT_THAT(CutError([](int rank, ParameterSet& set) {
                 if (rank == 3) Scope(set).Declare("more", {1}, Init::Constant(0));
@@ -72,22 +81,23 @@ TEST(DeclarationChecksTest, PartsTileTheWhole) {
 std::string ContributionError(const std::vector<double>& partial, const std::vector<double>& whole,
                               const std::vector<double>& copied) {
   std::vector<std::string> errors(kRanks);
-  EXPECT_TRUE(RunOnRanks(kRanks, {}, [&](Communicator& world) -> Status {
-                const auto device = MakeCpuDevice();
-                ParameterSet parameters;
-                Declare(world.rank(), parameters);
-                RETURN_IF_ERROR(parameters.Materialize(*device, DType::kF32, 1));
-                const auto& all = parameters.parameters();
-                UnitTensors gradients(std::vector<int>(all.size(), 0), OwnedShapes(parameters), *device,
-                                      DType::kF32, MemoryKind::kGradients, "gradients");
-                for (size_t i = 0; i < all.size(); ++i) gradients.of(i).Fill(0);
-                gradients.of(2).Fill(copied[world.rank()]);
-                gradients.of(3).Fill(partial[world.rank()]);
-                gradients.of(4).Fill(whole[world.rank()]);
-                errors[world.rank()] =
-                    CheckContributions(parameters, {0, 1, 2, 3, 4}, gradients, *device, world).ToString();
-                return absl::OkStatus();
-              }).ok());
+  EXPECT_TRUE(
+      RunOnRanks(kRanks, {}, [&](Communicator& world) -> Status {
+        const auto device = MakeCpuDevice();
+        ParameterSet parameters;
+        Declare(world.rank(), parameters);
+        RETURN_IF_ERROR(parameters.Materialize(*device, DType::kF32, 1));
+        const auto& all = parameters.parameters();
+        UnitTensors gradients(std::vector<int>(all.size(), 0), OwnedShapes(parameters), *device,
+                              DType::kF32, MemoryKind::kGradients, "gradients");
+        for (size_t i = 0; i < all.size(); ++i) gradients.of(i).Fill(0);
+        gradients.of(2).Fill(copied[world.rank()]);
+        gradients.of(3).Fill(partial[world.rank()]);
+        gradients.of(4).Fill(whole[world.rank()]);
+        errors[world.rank()] =
+            CheckContributions(parameters, {0, 1, 2, 3, 4}, gradients, *device, world).ToString();
+        return absl::OkStatus();
+      }).ok());
   for (const std::string& error : errors) EXPECT_EQ(error, errors[0]);
   return errors[0];
 }
@@ -98,14 +108,18 @@ TEST(DeclarationChecksTest, ContributionsAreEqualOrAddUp) {
   EXPECT_EQ(ContributionError(zero, zero, zero), "OK");
   EXPECT_EQ(ContributionError({NAN, NAN, NAN, NAN}, {NAN, 1, 2, 3}, {NAN, NAN, 1, 2}), "OK");
   EXPECT_EQ(ContributionError({1, 1, 1, 2}, same, {0, 1, 2, 3}), "OK");
-  EXPECT_THAT(ContributionError(different, {2, 2, 3, 2}, different),
-              HasSubstr("INTERNAL: whole: declared whole on every tensor rank, but ranks 0 and 2 have different "
-                        "gradients: a reduction is missing (partial_grad)"));
+  EXPECT_THAT(
+      ContributionError(different, {2, 2, 3, 2}, different),
+      HasSubstr(
+          "INTERNAL: whole: declared whole on every tensor rank, but ranks 0 and 2 have different "
+          "gradients: a reduction is missing, of them (partial_grad) or of what they come from"));
   EXPECT_THAT(ContributionError(same, same, different),
-              HasSubstr("INTERNAL: partial: declared partial_grad over the tensor axis, but ranks 0 to 3 have the "
+              HasSubstr("INTERNAL: partial: declared partial_grad over the tensor axis, but ranks "
+                        "0 to 3 have the "
                         "same gradient: it would be added up 4 times"));
   EXPECT_THAT(ContributionError(different, same, {1, 2, 3, 3}),
-              HasSubstr("INTERNAL: copied: declared with copies=2 over the tensor axis, but ranks 2 to 3 have the "
+              HasSubstr("INTERNAL: copied: declared with copies=2 over the tensor axis, but ranks "
+                        "2 to 3 have the "
                         "same gradient: it would be added up 2 times"));
 }
 

@@ -1,5 +1,5 @@
-// Whatever the mesh, the stage and the buckets, the gradient of an owned slice is the sum of the contributions
-// that its ParamSpec says belong together: of integers, so that sums are exact.
+// Whatever the mesh, the stage and the buckets, the gradient of an owned slice is the sum of the
+// contributions that its ParamSpec says belong together: of integers, so that sums are exact.
 #include "parallel/shard/replica_gradients.h"
 
 #include <gtest/gtest.h>
@@ -18,12 +18,14 @@ namespace {
 
 constexpr int kUnits = 4, kItems = 3;
 
-// Rows that divide by nothing, fewer rows than ranks, a vector, every kind of reduction; units 0 and 3 are tied.
+// Rows that divide by nothing, fewer rows than ranks, a vector, every kind of reduction; units 0
+// and 3 are tied.
 void Declare(const TensorAxis& axis, ParameterSet& parameters) {
   const Scope root(parameters);
   Parameter* const tied = axis.DeclareRows(root, "tied", {11, 2}, Init::Normal(1));
   axis.DeclareColumns(root.InUnit(1), "columns", {5, 9}, Init::Normal(1));
-  axis.DeclareCopiedRows(root.InUnit(1), "copies", {6, 2}, Init::Normal(1), axis.size % 2 == 0 ? 2 : 1);
+  axis.DeclareCopiedRows(root.InUnit(1), "copies", {6, 2}, Init::Normal(1),
+                         axis.size % 2 == 0 ? 2 : 1);
   axis.DeclareOnColumns(root.InUnit(2), "on_columns", {7}, Init::Constant(1));
   axis.DeclareOnStream(root.InUnit(3), "on_stream", {2, 3}, Init::Constant(1));
   root.InUnit(3).Declare("whole", {1, 4}, Init::Constant(1));
@@ -32,7 +34,8 @@ void Declare(const TensorAxis& axis, ParameterSet& parameters) {
 
 int StageOf(int unit, int num_stages) { return unit * num_stages / kUnits; }
 
-// What one micro-batch of a rank adds to an element of the whole, through one unit. Nothing, here and there.
+// What one micro-batch of a rank adds to an element of the whole, through one unit. Nothing, here
+// and there.
 bool Touches(int rank, int item, int unit) { return (rank + item + unit) % 4 != 3; }
 double Contribution(int rank, int item, int unit, int64_t element) {
   return Touches(rank, item, unit) ? 1 + rank * 7 + item * 5 + unit * 3 + element % 11 : 0;
@@ -50,8 +53,8 @@ std::vector<int64_t> ElementsOf(const ParamSpec& spec, const Box& box) {
   return elements;
 }
 
-// The rank whose contribution this one makes: tensor ranks that have a parameter whole, and whose gradients do not
-// add up, have the same one.
+// The rank whose contribution this one makes: tensor ranks that have a parameter whole, and whose
+// gradients do not add up, have the same one.
 int Giver(const ParamSpec& spec, const Mesh& mesh, int rank) {
   const bool alike = !(spec.split | spec.partial_grad).Contains(Axis::kTensor);
   return alike ? rank - mesh.Coordinate(rank, Axis::kTensor) : rank;
@@ -65,7 +68,8 @@ bool AddUp(const ParamSpec& spec, const Mesh& mesh, int a, int b) {
          (spec.split.Contains(Axis::kTensor) && ta / spec.copies == tb / spec.copies);
 }
 
-std::vector<double> Expected(const Parameter& parameter, const Mesh& mesh, int rank, int num_items) {
+std::vector<double> Expected(const Parameter& parameter, const Mesh& mesh, int rank,
+                             int num_items) {
   std::vector<double> sums;
   const int num_stages = mesh.size(Axis::kPipeline);
   for (const int64_t element : ElementsOf(parameter.spec, parameter.owned_box)) {
@@ -75,7 +79,8 @@ std::vector<double> Expected(const Parameter& parameter, const Mesh& mesh, int r
       for (const int unit : parameter.spec.units) {
         if (StageOf(unit, num_stages) != mesh.Coordinate(other, Axis::kPipeline)) continue;
         const int giver = Giver(parameter.spec, mesh, other);
-        for (int item = 0; item < num_items; ++item) sum += Contribution(giver, item, unit, element);
+        for (int item = 0; item < num_items; ++item)
+          sum += Contribution(giver, item, unit, element);
       }
     }
     sums.push_back(sum);
@@ -136,8 +141,9 @@ Status RunCase(const Case& c, Communicator& world) {
 
 // replica, pipeline, shard, sequence, tensor
 const AxisArray kMeshes[] = {
-    {1, 1, 1, 1, 1}, {1, 1, 2, 1, 1}, {1, 1, 3, 1, 1}, {1, 1, 4, 1, 1}, {1, 1, 2, 2, 1}, {1, 1, 1, 3, 1},
-    {1, 1, 1, 1, 2}, {1, 1, 1, 1, 4}, {1, 1, 2, 1, 2}, {1, 1, 1, 2, 2}, {1, 2, 1, 1, 1}, {1, 2, 2, 1, 1},
+    {1, 1, 1, 1, 1}, {1, 1, 2, 1, 1}, {1, 1, 3, 1, 1}, {1, 1, 4, 1, 1},
+    {1, 1, 2, 2, 1}, {1, 1, 1, 3, 1}, {1, 1, 1, 1, 2}, {1, 1, 1, 1, 4},
+    {1, 1, 2, 1, 2}, {1, 1, 1, 2, 2}, {1, 2, 1, 1, 1}, {1, 2, 2, 1, 1},
     {1, 2, 1, 1, 2}, {1, 4, 1, 1, 1}, {2, 1, 2, 1, 1}, {1, 2, 2, 1, 2},
 };
 
@@ -149,8 +155,9 @@ TEST(ReplicaGradientsTest, AreTheSumsThatTheSpecsSay) {
       for (const int64_t bucket_bytes : {1, 150, 1 << 20}) {
         for (const int num_items : {1, kItems}) {
           const Case c = {sizes, {bucket_bytes, zero_stage}, num_items};
-          SCOPED_TRACE(absl::StrCat("mesh ", sizes[0], sizes[1], sizes[2], sizes[3], sizes[4], " stage ",
-                                    zero_stage, " bucket ", bucket_bytes, " items ", num_items));
+          SCOPED_TRACE(absl::StrCat("mesh ", sizes[0], sizes[1], sizes[2], sizes[3], sizes[4],
+                                    " stage ", zero_stage, " bucket ", bucket_bytes, " items ",
+                                    num_items));
           const Status status =
               RunOnRanks(num_ranks, {}, [&](Communicator& world) { return RunCase(c, world); });
           ASSERT_TRUE(status.ok()) << status;
