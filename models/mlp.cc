@@ -86,7 +86,8 @@ class Mlp : public Model {
 StatusOr<std::unique_ptr<Model>> MakeMlp(const Params& params, const ComponentConfig& config,
                                          const DataShape& data, const ModelLayout& layout) {
   if (layout.tensor.size > 1) {
-    return absl::InvalidArgumentError("mlp: is not cut over the tensor axis");
+    return absl::InvalidArgumentError(
+        absl::StrCat("mlp: cannot be cut over tensor=", layout.tensor.size));
   }
   if (!config.parts.empty()) return absl::InvalidArgumentError("mlp: has no parts");
   if (data.num_features == 0 || data.num_classes == 0) {

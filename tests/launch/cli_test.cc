@@ -314,6 +314,74 @@ TEST(TrainCliTest, ModelErrorsAreOneLine) {
   EXPECT_EQ(std::count(wrong.err.begin(), wrong.err.end(), '\n'), 1) << wrong.err;
 }
 
+// Whatever does not fit, one line says so and names the sizes, before a step is made.
+TEST(TrainCliTest, LayoutsThatDoNotFitAreOneLine) {
+  struct Case {
+    int num_ranks;
+    std::vector<std::string> assignments;
+    std::string message;
+  };
+  const Case cases[] = {
+      {4, {"mesh.tensor=3"}, "mesh tensor=3 needs a multiple of 3 ranks, world has 4"},
+      {8, {"mesh.pipeline=2", "mesh.tensor=2", "mesh.replica=1"}, "needs 4 ranks, world has 8"},
+      {2, {"mesh.pipeline=-1"}, "mesh.pipeline: -1 is outside >= 1"},
+      {2, {"mesh.zero_stage=4"}, "mesh.zero_stage: 4 is outside [1, 3]"},
+      {2, {"batch.global_batch_size=3"}, "3 is not divisible by the 2 replicas"},
+      {8, {"mesh.tensor=8"}, "cannot be shared equally over tensor=8"},
+      {4, {"mesh.tensor=4", "model.mlp_width=3"}, "mlp_width = 3 cannot be cut over tensor=4"},
+      {8, {"mesh.pipeline=8"}, "a model of 4 units has no 8 pipeline stages"},
+      {4,
+       {"mesh.pipeline=4", "mesh.units_of_stage=1,2,1"},
+       "3 stages of 4 units; the pipeline has 4 stages, the model 4 units"},
+      {4,
+       {"mesh.pipeline=4", "pipeline_schedule.name=zb_v"},
+       "a model of 4 units has no 8 pipeline stages"},
+      {2, {"mesh.pipeline=2", "pipeline_schedule.chunks=2"}, "1f1b: chunks = 2 is outside [1, 1]"},
+      {4,
+       {"mesh.sequence=4", "data.sequence_length=3"},
+       "sequence length 3 is shorter than the sequence axis of 4 ranks"},
+      {4,
+       {"mesh.sequence=4", "kv_exchange.name=ulysses", "model.S.heads=2"},
+       "ulysses over 4 ranks cannot cut 2 heads"},
+  };
+  for (const Case& c : cases) {
+    const std::string run_dir = FreshRunDir("layout");
+    std::vector<std::string> more = {"--ranks", absl::StrCat(c.num_ranks)};
+    for (const std::string& assignment : c.assignments) more.insert(more.end(), {"--set", assignment});
+    const absl::Time begin = absl::Now();
+    const Result refused = Invoke(Train(run_dir, more));
+    EXPECT_LT(absl::Now() - begin, absl::Seconds(10));
+    EXPECT_EQ(refused.code, kExitError) << c.message;
+    int errors = 0;
+    for (const absl::string_view line : absl::StrSplit(refused.err, '\n')) {
+      errors += absl::StartsWith(line, "trireme: INVALID_ARGUMENT: ");
+    }
+    EXPECT_EQ(errors, 1) << refused.err;
+    EXPECT_THAT(refused.err, HasSubstr(c.message));
+    EXPECT_FALSE(PathExists(MetricsPath(run_dir))) << c.message;
+  }
+}
+
+TEST(TrainCliTest, ImagesAreNotCutOverTokensOrColumns) {
+  const std::string images = TestPath("images.idx"), labels = TestPath("labels.idx");
+  const auto header = [](char dims, std::initializer_list<char> sizes) {
+    std::string text = {0, 0, 8, dims};
+    for (const char size : sizes) text += std::string({0, 0, 0, size});
+    return text;
+  };
+  CHECK_OK(WriteFileAtomically(images, header(3, {40, 2, 2}) + std::string(160, 'x')));
+  CHECK_OK(WriteFileAtomically(labels, header(1, {40}) + std::string(40, 1)));
+  for (const auto& [axis, message] : {std::pair("sequence", "mesh sequence=2: images are not cut"),
+                                      std::pair("tensor", "mlp: cannot be cut over tensor=2")}) {
+    const Result refused = Invoke(
+        {"train", "--config", TRIREME_SOURCE_DIR "/examples/configs/verify_mlp.textproto", "--ranks", "2",
+         "--run_dir", FreshRunDir("images"), "--set", "data.dataset.images=" + images, "--set",
+         "data.dataset.labels=" + labels, "--set", absl::StrCat("mesh.", axis, "=2")});
+    EXPECT_EQ(refused.code, kExitError);
+    EXPECT_THAT(refused.err, HasSubstr(message));
+  }
+}
+
 TEST(TrainCliTest, PrintConfigShowsOriginsAndStartsNothing) {
   const std::string run_dir = FreshRunDir("print");
   const Result print = Invoke(Train(run_dir, {"--print-config", "--ranks", "2"}));
