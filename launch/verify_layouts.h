@@ -36,7 +36,7 @@ struct VerifyOptions {
   DType dtype = DType::kF64;
   double tolerance = 1e-10;
   bool pairwise = false;
-  std::vector<RunLayout> layouts;  // These instead, if there are any.
+  std::vector<RunLayout> layouts = {};  // These instead, if there are any.
   bool blame = true;               // Look for the axes that make a layout differ, by runs without each.
   // Instead of the config's model.
   ModelBuilder model = nullptr;
