@@ -1,11 +1,8 @@
 // The program itself: exit codes, what it prints where, refusals, a run that is stopped and goes
 // on.
-#include <fcntl.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <signal.h>
-#include <spawn.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -25,6 +22,7 @@
 #include "launch/catalogue.h"
 #include "launch/command_line.h"
 #include "launch/run_dir.h"
+#include "tests/launch/program.h"
 
 namespace trireme {
 namespace {
@@ -36,60 +34,9 @@ using ::testing::Not;
 
 constexpr char kTiny[] = TRIREME_SOURCE_DIR "/examples/configs/tiny.textproto";
 
-std::string TestPath(absl::string_view name) {
-  return JoinPath(::testing::TempDir(), absl::StrCat("cli_", getpid(), "_", name));
-}
-
-// A child process, its output in files.
-class Program {
- public:
-  // args[0] is the path of the program. `environment` is added to a small one of its own, without a
-  // launcher's variables.
-  Program(std::vector<std::string> args, std::vector<std::string> environment)
-      : out_(TestPath("out")), err_(TestPath("err")) {
-    environment.push_back("PATH=/usr/bin:/bin");
-    environment.push_back("HOME=/tmp");
-    environment.push_back("ASAN_OPTIONS=detect_leaks=0");  // MPI keeps memory of its own.
-    posix_spawn_file_actions_t files;
-    posix_spawn_file_actions_init(&files);
-    const int flags = O_WRONLY | O_CREAT | O_TRUNC;
-    posix_spawn_file_actions_addopen(&files, STDOUT_FILENO, out_.c_str(), flags, 0600);
-    posix_spawn_file_actions_addopen(&files, STDERR_FILENO, err_.c_str(), flags, 0600);
-    CHECK_EQ(posix_spawn(&pid_, args[0].c_str(), &files, nullptr, Pointers(args).data(),
-                         Pointers(environment).data()),
-             0);
-    posix_spawn_file_actions_destroy(&files);
-  }
-
-  int Wait() {
-    int status = 0;
-    CHECK_EQ(waitpid(pid_, &status, 0), pid_);
-    return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
-  }
-  void Signal(int signal) { CHECK_EQ(kill(pid_, signal), 0); }
-  std::string out() const { return *ReadFile(out_); }
-  std::string err() const { return *ReadFile(err_); }
-
- private:
-  static std::vector<char*> Pointers(std::vector<std::string>& texts) {
-    std::vector<char*> pointers;
-    for (std::string& text : texts) pointers.push_back(text.data());
-    pointers.push_back(nullptr);
-    return pointers;
-  }
-  std::string out_, err_;
-  pid_t pid_ = 0;
-};
-
-struct Result {
-  int code;
-  std::string out, err;
-};
 Result Invoke(std::vector<std::string> args, std::vector<std::string> environment = {}) {
   args.insert(args.begin(), TRIREME_PROGRAM);
-  Program program(std::move(args), std::move(environment));
-  const int code = program.Wait();
-  return {code, program.out(), program.err()};
+  return RunToEnd(std::move(args), std::move(environment));
 }
 
 // `train` of the tiny config into `run_dir`, one thread a rank.
@@ -222,79 +169,6 @@ TEST(ListTest, TheOperationsAreThoseOfTheHeader) {
   }
   EXPECT_EQ(listed, declared);
   EXPECT_GT(declared.size(), 40u);
-}
-
-TEST(ScheduleCliTest, ShowPrintsGridAndSummary) {
-  const std::string svg = TestPath("zb_v.svg");
-  const Result show = Invoke(
-      {"schedule", "show", "zb_v", "--stages", "4", "--microbatches", "8", "--svg", svg});
-  EXPECT_EQ(show.code, kExitDone) << show.err;
-  EXPECT_THAT(show.out,
-              AllOf(HasSubstr("zb_v: ranks 4, micro-batches 8, chunks a rank 2\n"),
-                    HasSubstr("\nrank 0  F0.0 F1.0 F2.0 F3.0 F4.0 F5.0 F6.0 F0.1 I0.1 W0.1 F1.1"),
-                    HasSubstr("\nmakespan 25.5: work 24, idle 1.5 (5.9 %)\n"),
-                    ContainsRegex("\n +3 +1[.]5 +0 +4\n")));
-  EXPECT_THAT(*ReadFile(svg), HasSubstr("zb_v: ranks 4"));
-  const Result chunks =
-      Invoke({"schedule", "show", "interleaved", "--stages=4", "--microbatches=8", "--chunks=4"});
-  EXPECT_THAT(chunks.out, HasSubstr("\nmakespan 26.25: work 24,"));
-}
-
-TEST(ScheduleCliTest, RefusalsAreOneLine) {
-  const auto show = [](std::vector<std::string> args) {
-    args.insert(args.begin(), {"schedule", "show"});
-    const Result result = Invoke(args);
-    EXPECT_EQ(result.out, "");
-    EXPECT_EQ(std::count(result.err.begin(), result.err.end(), '\n'), 1) << result.err;
-    return std::pair(result.code, result.err);
-  };
-  EXPECT_EQ(show({"1f1b", "--stages", "4", "--microbatches", "8", "--chunks", "2"}),
-            std::pair(+kExitError,
-                      std::string("trireme: INVALID_ARGUMENT: 1f1b: chunks = 2 is outside [1, 1]\n")));
-  EXPECT_EQ(show({"1f1c", "--stages", "4", "--microbatches", "8"}).first, kExitError);
-  EXPECT_EQ(show({"1f1b", "--stages", "9999999999", "--microbatches", "8"}).first, kExitError);
-  EXPECT_EQ(show({"1f1b", "--stages", "4"}).first, kExitUsage);
-  EXPECT_EQ(show({"1f1b", "--stages", "4", "--microbatches", "0"}).first, kExitUsage);
-  EXPECT_EQ(show({"1f1b", "--stages", "x", "--microbatches", "8"}).first, kExitUsage);
-  EXPECT_EQ(show({"1f1b", "2", "--stages", "4", "--microbatches", "8"}).first, kExitUsage);
-  EXPECT_EQ(Invoke({"schedule", "draw", "1f1b"}).code, kExitUsage);
-  // The picture is all or nothing: no grid is printed when it cannot be written.
-  EXPECT_EQ(show({"1f1b", "--stages", "2", "--microbatches", "2", "--svg", "/dev/null/x"}).first,
-            kExitError);
-}
-
-TEST(MeshCliTest, PrintsPlacesPartsAndTraffic) {
-  const Result mesh = Invoke({"mesh", "--config", kTiny, "--ranks", "8", "--set", "mesh.tensor=2", "--set",
-                              "mesh.pipeline=2"});
-  ASSERT_EQ(mesh.code, kExitDone) << mesh.err;
-  EXPECT_THAT(mesh.out, AllOf(HasSubstr("replica=2 pipeline=2 tensor=2: 8 ranks\n"),
-                              HasSubstr("rank = 4 replica + 2 pipeline + tensor\n"),
-                              ContainsRegex("\n   5 +1 +0 +1\n"), ContainsRegex("\n +1  2-3 ")));
-  // 4 samples of 32 tokens of width 32 in f32; two all-reduces of as much a layer.
-  EXPECT_THAT(mesh.out, ContainsRegex("\npipeline +2  activations +send +1 +16384 +4 +65536\n"));
-  EXPECT_THAT(mesh.out, ContainsRegex("\ntensor +2  stream gradients +all_reduce +2 +32768 +8 "));
-  EXPECT_THAT(mesh.out, ContainsRegex("\n[0-9]+ bytes a step in all\n"));
-}
-
-TEST(MeshCliTest, OneRankSendsNothingAndManyAreAFormula) {
-  EXPECT_THAT(Invoke({"mesh", "--config", kTiny}).out, HasSubstr("nothing travels"));
-  const Result many = Invoke({"mesh", "--config", kTiny, "--ranks", "256", "--set", "mesh.tensor=4", "--set",
-                              "batch.global_batch_size=64"});
-  EXPECT_THAT(many.out, AllOf(HasSubstr("rank = 4 replica + tensor\n"), Not(HasSubstr("\n   5 "))));
-}
-
-TEST(MeshCliTest, RefusalsAreOneLine) {
-  EXPECT_EQ(Invoke({"mesh"}).code, kExitUsage);
-  const std::pair<std::string, std::string> refusals[] = {
-      {"mesh.tensor=3", "needs a multiple of 3 ranks, world has 8"},
-      {"mesh.tensor=8", "cannot be shared equally over tensor=8"},
-      {"mesh.pipeline=8", "a model of 4 units has no 8 pipeline stages"}};
-  for (const auto& [assignment, message] : refusals) {
-    const Result refused = Invoke({"mesh", "--config", kTiny, "--ranks", "8", "--set", assignment});
-    EXPECT_EQ(refused.code, kExitError);
-    EXPECT_THAT(refused.err, HasSubstr(message));
-    EXPECT_EQ(std::count(refused.err.begin(), refused.err.end(), '\n'), 1) << refused.err;
-  }
 }
 
 TEST(TrainCliTest, ConfigErrorsAreOneLineAndStartNothing) {

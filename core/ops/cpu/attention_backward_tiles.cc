@@ -8,6 +8,7 @@
 
 #include "core/ops/cpu/attention_tiles.h"
 #include "core/ops/cpu/element.h"
+#include "core/ops/cpu/panel_packing.h"
 #include "core/ops/cpu/register_tile.h"
 
 TRIREME_AVX512_BEGIN

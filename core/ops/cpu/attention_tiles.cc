@@ -11,6 +11,7 @@
 #include <type_traits>
 
 #include "core/ops/cpu/element.h"
+#include "core/ops/cpu/panel_packing.h"
 #include "core/ops/cpu/register_tile.h"
 #include "core/ops/cpu/workspace.h"
 

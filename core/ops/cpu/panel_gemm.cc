@@ -7,6 +7,7 @@
 #include <algorithm>
 
 #include "core/base/log.h"
+#include "core/ops/cpu/panel_packing.h"
 #include "core/ops/cpu/register_tile.h"
 #include "core/ops/cpu/workspace.h"
 
