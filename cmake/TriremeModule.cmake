@@ -21,11 +21,14 @@ function(trireme_module folder)
   set_property(GLOBAL APPEND PROPERTY TRIREME_MODULES ${target})
 endfunction()
 
-# trireme_test(<name> SOURCES a_test.cc ... [DEPS ...] [THREADS | THREADS_QUICK]): one GoogleTest program;
+# trireme_test(<name> SOURCES a_test.cc ... [DEPS ...] [TIMEOUT seconds] [THREADS | THREADS_QUICK]): one GoogleTest program;
 # each test is a ctest entry. The gtest and Abseil headers are precompiled once, in tests/testing. THREADS:
 # it starts threads, and `make test-tsan` runs it; THREADS_QUICK: `make test` runs it so as well.
 function(trireme_test name)
-  cmake_parse_arguments(ARG "THREADS;THREADS_QUICK" "" "SOURCES;DEPS" ${ARGN})
+  cmake_parse_arguments(ARG "THREADS;THREADS_QUICK" "TIMEOUT" "SOURCES;DEPS" ${ARGN})
+  if(NOT ARG_TIMEOUT)
+    set(ARG_TIMEOUT 120)
+  endif()
   add_executable(${name} ${ARG_SOURCES})
   target_link_libraries(${name} PRIVATE trireme_testing)
   target_precompile_headers(${name} REUSE_FROM trireme_testing)
@@ -53,7 +56,7 @@ function(trireme_test name)
       ENVIRONMENT TSAN_OPTIONS=suppressions=${PROJECT_SOURCE_DIR}/tests/tsan_suppressions.txt)
   endif()
   gtest_discover_tests(${name} NO_PRETTY_VALUES
-    PROPERTIES TIMEOUT 120 LABELS ${label} DISCOVERY_TIMEOUT 60 ${environment})
+    PROPERTIES TIMEOUT ${ARG_TIMEOUT} LABELS ${label} DISCOVERY_TIMEOUT 60 ${environment})
 endfunction()
 
 # How MPI programs are started in tests: the only place that knows the flags. Open MPI refuses root and
