@@ -1,7 +1,7 @@
 // Arguments of dropout.
 #pragma once
 
-#include "core/base/rng.h"
+#include "core/base/philox.h"
 #include "core/tensor/view.h"
 
 namespace trireme {

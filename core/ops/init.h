@@ -1,7 +1,7 @@
 // Drawing initial values: a slot of its own, so that devices fill parameters where they live.
 #pragma once
 
-#include "core/base/rng.h"
+#include "core/base/philox.h"
 #include "core/tensor/view.h"
 
 namespace trireme {

@@ -56,13 +56,15 @@ inline constexpr DType AccumulationType(DType dtype) {
 struct bfloat16 {
   uint16_t bits = 0;
   bfloat16() = default;
-  explicit bfloat16(float value) {
+  constexpr explicit bfloat16(float value) {
     const uint32_t word = std::bit_cast<uint32_t>(value);
     const uint32_t rounded = (word + 0x7FFF + ((word >> 16) & 1)) >> 16;
     const bool is_nan = (word & 0x7FFFFFFF) > 0x7F800000;
     bits = static_cast<uint16_t>(is_nan ? (word >> 16) | 0x40 : rounded);
   }
-  explicit operator float() const { return std::bit_cast<float>(uint32_t{bits} << 16); }
+  constexpr explicit operator float() const {
+    return std::bit_cast<float>(uint32_t{bits} << 16);
+  }
 };
 
 // IEEE binary16, rounded to nearest even, with subnormals. Storage and wire only.

@@ -1,4 +1,5 @@
-// View: what a kernel sees of a tensor. A POD, so that device code needs neither Tensor nor Abseil.
+// View: what a kernel sees of a tensor. A POD, so that device code needs neither Tensor nor Abseil;
+// constexpr, so that the CUDA compiler takes its functions too.
 #pragma once
 
 #include <cstdint>
@@ -15,17 +16,17 @@ struct View {
   int64_t strides[6] = {};  // In elements; 0 along a broadcast dimension, which is read-only.
 
   template <typename T>
-  T* as() const {
+  constexpr T* as() const {
     return static_cast<T*>(data);
   }
-  int64_t numel() const {
+  constexpr int64_t numel() const {
     int64_t n = 1;
     for (int i = 0; i < rank; ++i) n *= sizes[i];
     return n;
   }
-  bool defined() const { return data != nullptr; }
+  constexpr bool defined() const { return data != nullptr; }
   // Dense row-major.
-  bool contiguous() const {
+  constexpr bool contiguous() const {
     int64_t stride = 1;
     for (int i = rank - 1; i >= 0; --i) {
       if (sizes[i] != 1 && strides[i] != stride) return false;
