@@ -14,11 +14,11 @@ set(CMAKE_RUNTIME_OUTPUT_DIRECTORY "${CMAKE_BINARY_DIR}")
 add_library(trireme_flags INTERFACE)
 target_compile_features(trireme_flags INTERFACE cxx_std_20)
 # Ours alone: a project that links the installed libraries chooses its own.
-target_compile_options(trireme_flags INTERFACE "$<BUILD_INTERFACE:-Wall;-Wextra>"
-  "$<BUILD_INTERFACE:-march=${TRIREME_ARCH};-fno-math-errno;-fno-trapping-math;-ffp-contract=on;-fopenmp-simd>")
+set(flags -Wall -Wextra -march=${TRIREME_ARCH} -fno-math-errno -fno-trapping-math -ffp-contract=on -fopenmp-simd)
 if(TRIREME_WERROR)
-  target_compile_options(trireme_flags INTERFACE $<BUILD_INTERFACE:-Werror>)
+  list(APPEND flags -Werror)
 endif()
+target_compile_options(trireme_flags INTERFACE "$<BUILD_INTERFACE:$<$<COMPILE_LANGUAGE:C,CXX>:${flags}>>")
 if(TRIREME_SANITIZE)
   target_compile_options(trireme_flags INTERFACE -fsanitize=${TRIREME_SANITIZE}
                          -fno-omit-frame-pointer -fno-sanitize-recover=all)

@@ -64,6 +64,8 @@ class Device {
   virtual ~Device() = default;
 
   virtual absl::string_view name() const = 0;  // "cpu", "cuda:0"
+  // Of a GPU: unlike that of any other, on any machine. Empty: the device may be shared.
+  virtual std::string id() const { return ""; }
   const KernelTable& kernels() const { return *kernels_; }
 
   // `label` names the holder in out-of-memory reports: an op or a parameter path. RESOURCE_EXHAUSTED
@@ -80,9 +82,10 @@ class Device {
   virtual std::unique_ptr<Event> Record(Queue& queue) = 0;
   virtual void Wait(Queue& queue, const Event& event) = 0;
 
-  // In queue order; either side may be host memory.
+  // In queue order; either side may be host memory. Host memory that is not pinned may be reused at
+  // once as a source; as a destination it is filled after Synchronize.
   virtual void Copy(void* dst, const void* src, size_t bytes, Queue& queue) = 0;
-  // Until all queues are empty; reports errors of earlier work.
+  // Until the compute queue is empty, with all it waits for; reports errors of earlier work.
   virtual Status Synchronize() = 0;
 
   virtual MemoryStats stats() const = 0;

@@ -33,7 +33,6 @@ Tensor Tensor::FromBytes(Device& device, const Shape& shape, DType dtype, const 
   CHECK_EQ(static_cast<int64_t>(count), shape.numel()) << "values for shape " << shape;
   Tensor result = Empty(device, shape, dtype);
   device.Copy(result.raw(), values, count * DTypeSize(dtype), device.compute());
-  CHECK_OK(device.Synchronize());
   return result;
 }
 

@@ -8,7 +8,7 @@
 
 #include "absl/functional/function_ref.h"
 
-#include "core/device/cpu/caching_allocator.h"
+#include "core/device/caching_allocator.h"
 #include "core/device/cpu/thread_pool.h"
 #include "core/device/device.h"
 

@@ -1,5 +1,4 @@
-// Launching kernels: the one function template that all of them go through, and what a launch may ask
-// its device for. No Abseil here.
+// Launching kernels: the one function template that all of them go through. No Abseil here.
 #pragma once
 
 #include <cstdint>
@@ -9,34 +8,9 @@
 #include "core/device/cuda/check.h"
 #include "core/device/cuda/faults.cuh"
 #include "core/device/cuda/language.cuh"
+#include "core/device/cuda/services.h"
 
 namespace trireme {
-
-class Device;
-
-cudaStream_t ComputeStream(Device& device);  // CHECKs that it is a CUDA device.
-int NumMultiprocessors(Device& device);
-DeviceFaults* Faults(Device& device);
-
-// Device memory for the time of a launch: freed in stream order, so it may go out of scope while the
-// kernel runs. Throws Failure when memory runs out.
-class Workspace {
- public:
-  Workspace(Device& device, int64_t bytes, const char* label);
-  ~Workspace();
-  Workspace(const Workspace&) = delete;
-  Workspace& operator=(const Workspace&) = delete;
-
-  template <typename T>
-  T* as() const {
-    return static_cast<T*>(data_);
-  }
-
- private:
-  Device& device_;
-  void* data_;
-  int64_t bytes_;
-};
 
 struct LaunchShape {
   dim3 grid;

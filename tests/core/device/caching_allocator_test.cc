@@ -1,4 +1,4 @@
-#include "core/device/cpu/caching_allocator.h"
+#include "core/device/caching_allocator.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "core/base/rng.h"
+#include "core/device/cpu/host_memory.h"
 
 namespace trireme {
 namespace {
@@ -23,7 +24,7 @@ Block Take(CachingAllocator& allocator, size_t bytes, MemoryKind kind = MemoryKi
 }
 
 TEST(CachingAllocatorTest, BlocksAreAlignedAndOfTheirOwn) {
-  CachingAllocator allocator(0);
+  CachingAllocator allocator(std::make_unique<HostMemory>(), 0);
   std::vector<Block> blocks;
   for (size_t bytes : {0, 1, 63, 64, 65, 1000, 0, 5000000}) {
     const Block block = Take(allocator, bytes);
@@ -39,7 +40,7 @@ TEST(CachingAllocatorTest, BlocksAreAlignedAndOfTheirOwn) {
 }
 
 TEST(CachingAllocatorTest, PeaksByCategoryAndOfTheSum) {
-  CachingAllocator allocator(0);
+  CachingAllocator allocator(std::make_unique<HostMemory>(), 0);
   const Block a = Take(allocator, 100, MemoryKind::kParameters);
   const Block b = Take(allocator, 50, MemoryKind::kActivations);
   allocator.Free(b);
@@ -61,7 +62,7 @@ TEST(CachingAllocatorTest, PeaksByCategoryAndOfTheSum) {
 }
 
 TEST(CachingAllocatorTest, ARepeatedStepAsksTheSystemForNothing) {
-  CachingAllocator allocator(0);
+  CachingAllocator allocator(std::make_unique<HostMemory>(), 0);
   const auto step = [&] {
     std::vector<Block> blocks;
     for (int i = 0; i < 200; ++i) {
@@ -81,7 +82,7 @@ TEST(CachingAllocatorTest, ARepeatedStepAsksTheSystemForNothing) {
 }
 
 TEST(CachingAllocatorTest, NeighboursCoalesce) {
-  CachingAllocator allocator(2 * kMiB);
+  CachingAllocator allocator(std::make_unique<HostMemory>(), 2 * kMiB);
   std::vector<Block> blocks;
   for (int i = 0; i < 8; ++i) blocks.push_back(Take(allocator, kMiB / 4));
   EXPECT_FALSE(allocator.Allocate(64, MemoryKind::kActivations, "x").ok());
@@ -91,7 +92,7 @@ TEST(CachingAllocatorTest, NeighboursCoalesce) {
 }
 
 TEST(CachingAllocatorTest, BestFitTakesTheSmallestHole) {
-  CachingAllocator allocator(2 * kMiB);
+  CachingAllocator allocator(std::make_unique<HostMemory>(), 2 * kMiB);
   const Block large = Take(allocator, kMiB), wall = Take(allocator, 64);
   const Block small = Take(allocator, 4096), wall2 = Take(allocator, 64);
   allocator.Free(large);
@@ -102,7 +103,7 @@ TEST(CachingAllocatorTest, BestFitTakesTheSmallestHole) {
 }
 
 TEST(CachingAllocatorTest, CachedSegmentsAreReturnedBeforeGivingUp) {
-  CachingAllocator allocator(8 * kMiB);
+  CachingAllocator allocator(std::make_unique<HostMemory>(), 8 * kMiB);
   allocator.Free(Take(allocator, 2 * kMiB));
   allocator.Free(Take(allocator, 4 * kMiB));
   const Block block = Take(allocator, 8 * kMiB);
@@ -111,7 +112,7 @@ TEST(CachingAllocatorTest, CachedSegmentsAreReturnedBeforeGivingUp) {
 }
 
 TEST(CachingAllocatorTest, TheReportNamesRequestHoldersAndCure) {
-  CachingAllocator allocator(64 * kMiB);
+  CachingAllocator allocator(std::make_unique<HostMemory>(), 64 * kMiB);
   std::vector<Block> blocks;
   for (int i = 0; i < 3; ++i) {
     blocks.push_back(Take(allocator, 8 * kMiB, MemoryKind::kActivations, "layers.1.mlp"));
@@ -136,7 +137,7 @@ TEST(CachingAllocatorTest, TheReportNamesRequestHoldersAndCure) {
 }
 
 TEST(CachingAllocatorTest, AbsurdSizesAreRefused) {
-  CachingAllocator allocator(0);
+  CachingAllocator allocator(std::make_unique<HostMemory>(), 0);
   const Status status =
       allocator.Allocate(static_cast<size_t>(-64), MemoryKind::kActivations, "x").status();
   EXPECT_EQ(status.code(), absl::StatusCode::kResourceExhausted);
@@ -144,7 +145,7 @@ TEST(CachingAllocatorTest, AbsurdSizesAreRefused) {
 
 // Against a model: blocks never overlap, hold their contents, and the statistics add up.
 TEST(CachingAllocatorTest, RandomStress) {
-  CachingAllocator allocator(0);
+  CachingAllocator allocator(std::make_unique<HostMemory>(), 0);
   const RngKey key = MakeRngKey(5, "stress");
   struct Held {
     Block block;
@@ -200,7 +201,7 @@ TEST(CachingAllocatorTest, RandomStress) {
 }
 
 TEST(CachingAllocatorTest, ThreadsShareIt) {
-  CachingAllocator allocator(0);
+  CachingAllocator allocator(std::make_unique<HostMemory>(), 0);
   const auto work = [&](int thread) {
     std::vector<Block> blocks;
     for (int i = 0; i < 2000; ++i) {
@@ -227,7 +228,7 @@ TEST(CachingAllocatorTest, BlocksThatOutliveTheirDeviceAreNamed) {
 #endif
   ::testing::internal::CaptureStderr();
   {
-    CachingAllocator allocator(0);
+    CachingAllocator allocator(std::make_unique<HostMemory>(), 0);
     Take(allocator, 10, MemoryKind::kParameters, "head.weight");
   }
   EXPECT_THAT(::testing::internal::GetCapturedStderr(),
@@ -238,7 +239,7 @@ TEST(CachingAllocatorDeathTest, WrongUse) {
   ::testing::FLAGS_gtest_death_test_style = "threadsafe";
   EXPECT_DEATH(
       {
-        CachingAllocator allocator(0);
+        CachingAllocator allocator(std::make_unique<HostMemory>(), 0);
         const Block block = Take(allocator, 10);
         allocator.Free(block);
         allocator.Free(block);
@@ -247,7 +248,7 @@ TEST(CachingAllocatorDeathTest, WrongUse) {
 #if defined(__SANITIZE_ADDRESS__)
   EXPECT_DEATH(
       {
-        CachingAllocator allocator(0);
+        CachingAllocator allocator(std::make_unique<HostMemory>(), 0);
         const Block block = Take(allocator, 100);
         static_cast<volatile char*>(block.data)[100] = 1;
       },

@@ -1,9 +1,6 @@
-#include "core/device/cpu/caching_allocator.h"
-
-#include <sys/mman.h>
+#include "core/device/caching_allocator.h"
 
 #include <algorithm>
-#include <cstdlib>
 #include <map>
 #include <utility>
 #include <vector>
@@ -13,20 +10,11 @@
 
 #include "core/base/log.h"
 
-// Under AddressSanitizer everything but the bytes asked for is poisoned, so that reading a freed
-// tensor or past the end of one is found although the memory stays ours.
-#if defined(__SANITIZE_ADDRESS__)
-#include <sanitizer/asan_interface.h>
-#else
-#define ASAN_POISON_MEMORY_REGION(data, bytes) ((void)(data), (void)(bytes))
-#define ASAN_UNPOISON_MEMORY_REGION(data, bytes) ((void)(data), (void)(bytes))
-#endif
-
 namespace trireme {
 namespace {
 
 constexpr size_t kAlignment = 64;
-constexpr size_t kSegmentGrain = size_t{2} << 20;  // A huge page.
+constexpr size_t kSegmentGrain = size_t{2} << 20;
 
 size_t RoundUp(size_t bytes, size_t grain) { return (bytes + grain - 1) / grain * grain; }
 
@@ -80,7 +68,7 @@ StatusOr<Block> CachingAllocator::Allocate(size_t bytes, MemoryKind kind, absl::
   if (chunk == nullptr) return OutOfMemory(bytes, kind, label);
   Split(chunk, rounded);
   free_.erase(chunk);
-  ASAN_UNPOISON_MEMORY_REGION(chunk->data, bytes);
+  source_->HandedOut(chunk->data, bytes);
   chunk->block = Block{chunk->data, bytes, kind};
   auto interned = labels_.find(label);
   if (interned == labels_.end()) interned = labels_.insert(std::string(label)).first;
@@ -103,7 +91,7 @@ void CachingAllocator::Free(const Block& block) {
   used_.erase(it);
   stats_.current_bytes[static_cast<int>(chunk->block.kind)] -= chunk->block.bytes;
   stats_.current_total_bytes -= chunk->block.bytes;
-  ASAN_POISON_MEMORY_REGION(chunk->data, chunk->bytes);
+  source_->TakenBack(chunk->data, chunk->bytes);
   chunk->label = nullptr;
   if (chunk->next != nullptr && chunk->next->label == nullptr) {
     free_.erase(chunk->next);
@@ -116,6 +104,11 @@ void CachingAllocator::Free(const Block& block) {
     chunk = previous;
   }
   free_.insert(chunk);
+}
+
+bool CachingAllocator::Owns(const void* data) const {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  return used_.contains(data);
 }
 
 MemoryStats CachingAllocator::stats() const {
@@ -141,10 +134,9 @@ CachingAllocator::Chunk* CachingAllocator::AddSegment(size_t bytes) {
       stats_.reserved_bytes + static_cast<int64_t>(segment_bytes) > limit_bytes_) {
     return nullptr;
   }
-  void* data = std::aligned_alloc(kSegmentGrain, segment_bytes);
+  void* data = source_->Allocate(segment_bytes);
   if (data == nullptr) return nullptr;
-  madvise(data, segment_bytes, MADV_HUGEPAGE);  // Advice: kernels without huge pages refuse it.
-  ASAN_POISON_MEMORY_REGION(data, segment_bytes);
+  source_->TakenBack(data, segment_bytes);
   stats_.reserved_bytes += segment_bytes;
   ++stats_.system_allocations;
   Chunk* chunk = new Chunk{static_cast<char*>(data), segment_bytes, true};
@@ -161,8 +153,7 @@ void CachingAllocator::ReleaseFreeSegments() {
     }
     it = free_.erase(it);
     stats_.reserved_bytes -= chunk->bytes;
-    ASAN_UNPOISON_MEMORY_REGION(chunk->data, chunk->bytes);
-    std::free(chunk->data);
+    source_->Free(chunk->data, chunk->bytes);
     delete chunk;
   }
 }
@@ -196,11 +187,11 @@ Status CachingAllocator::OutOfMemory(size_t bytes, MemoryKind kind, absl::string
   if (limit_bytes_ > 0) {
     absl::StrAppend(&text, "the limit is ", FormatBytes(limit_bytes_));
   } else {
-    absl::StrAppend(&text, "the system refused");
+    absl::StrAppend(&text, source_->name(), " refused");
   }
   const int64_t largest_free = free_.empty() ? 0 : (*free_.rbegin())->bytes;
   absl::StrAppend(&text, ", ", FormatBytes(stats_.reserved_bytes),
-                  " are held from the system, the largest free block has ",
+                  " are held from ", source_->name(), ", the largest free block has ",
                   FormatBytes(largest_free), "\n", FormatMemoryStats(stats_));
 
   struct Holder {
