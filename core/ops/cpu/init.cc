@@ -1,5 +1,6 @@
 #include "core/ops/init.h"
 
+#include "core/base/rng.h"
 #include "core/device/cpu/cpu_device.h"
 #include "core/tensor/dispatch.h"
 
