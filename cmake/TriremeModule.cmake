@@ -56,7 +56,7 @@ function(trireme_test name)
       ENVIRONMENT TSAN_OPTIONS=suppressions=${PROJECT_SOURCE_DIR}/tests/tsan_suppressions.txt)
   endif()
   gtest_discover_tests(${name} NO_PRETTY_VALUES
-    PROPERTIES TIMEOUT ${ARG_TIMEOUT} LABELS ${label} DISCOVERY_TIMEOUT 60 ${environment})
+    DISCOVERY_TIMEOUT 60 PROPERTIES TIMEOUT ${ARG_TIMEOUT} LABELS ${label} ${environment})
 endfunction()
 
 # How MPI programs are started in tests: the only place that knows the flags. Open MPI refuses root and
