@@ -21,11 +21,13 @@ function(trireme_module folder)
   set_property(GLOBAL APPEND PROPERTY TRIREME_MODULES ${target})
 endfunction()
 
-# trireme_test(<name> SOURCES a_test.cc ... [DEPS ...] [TIMEOUT seconds] [THREADS | THREADS_QUICK]): one GoogleTest program;
-# each test is a ctest entry. The gtest and Abseil headers are precompiled once, in tests/testing. THREADS:
-# it starts threads, and `make test-tsan` runs it; THREADS_QUICK: `make test` runs it so as well.
+# trireme_test(<name> SOURCES a_test.cc ... [DEPS ...] [TIMEOUT seconds] [THREADS | THREADS_QUICK]
+# [CUDA filter]): one GoogleTest program; each test is a ctest entry. The gtest and Abseil headers are
+# precompiled once, in tests/testing. THREADS: it starts threads, and `make test-tsan` runs it; THREADS_QUICK:
+# `make test` runs it so as well. CUDA: the tests that match run on the emulated GPU too, as
+# <test>.cuda_emulated, and on a real one, together, as <name>.cuda: `make test-cuda`.
 function(trireme_test name)
-  cmake_parse_arguments(ARG "THREADS;THREADS_QUICK" "TIMEOUT" "SOURCES;DEPS" ${ARGN})
+  cmake_parse_arguments(ARG "THREADS;THREADS_QUICK" "TIMEOUT;CUDA" "SOURCES;DEPS" ${ARGN})
   if(NOT ARG_TIMEOUT)
     set(ARG_TIMEOUT 120)
   endif()
@@ -57,6 +59,15 @@ function(trireme_test name)
   endif()
   gtest_discover_tests(${name} NO_PRETTY_VALUES
     DISCOVERY_TIMEOUT 60 PROPERTIES TIMEOUT ${ARG_TIMEOUT} LABELS ${label} ${environment})
+  if(ARG_CUDA AND TRIREME_HAS_CUDA)
+    add_dependencies(${name} trireme_cuda_emulated)
+    gtest_discover_tests(${name} NO_PRETTY_VALUES TEST_FILTER ${ARG_CUDA} TEST_SUFFIX .cuda_emulated
+      TEST_LIST ${name}_cuda_emulated EXTRA_ARGS --device=cuda_emulated
+      DISCOVERY_TIMEOUT 60 PROPERTIES TIMEOUT ${ARG_TIMEOUT} LABELS cuda_emulated)
+    add_test(NAME ${name}.cuda COMMAND ${name} --device=cuda --gtest_filter=${ARG_CUDA})
+    set_tests_properties(${name}.cuda PROPERTIES TIMEOUT 600 LABELS cuda RUN_SERIAL ON
+      SKIP_REGULAR_EXPRESSION "SKIPPED: no GPU")
+  endif()
 endfunction()
 
 # How MPI programs are started in tests: the only place that knows the flags. Open MPI refuses root and

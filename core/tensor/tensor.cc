@@ -92,12 +92,13 @@ bool Tensor::is_contiguous() const {
 }
 
 std::vector<double> Tensor::ToVector() const {
-  const Tensor dense = dtype() == DType::kF64 ? Contiguous() : CopyTo(DType::kF64);
-  std::vector<double> values(numel());
-  Device& dev = device();
-  dev.Copy(values.data(), dense.raw(), values.size() * sizeof(double), dev.compute());
-  ThrowIfError(dev.Synchronize());
-  return values;
+  return (dtype() == DType::kF64 ? *this : CopyTo(DType::kF64)).ToHost<double>();
+}
+
+void Tensor::CopyToHost(void* values, DType expected) const {
+  const Tensor dense = Contiguous();
+  device().Copy(values, dense.RawData(expected), numel() * DTypeSize(dtype()), device().compute());
+  ThrowIfError(device().Synchronize());
 }
 
 double Tensor::Item() const {

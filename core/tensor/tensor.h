@@ -59,6 +59,13 @@ class Tensor {
   }
   // The elements in row-major order, as doubles, on the host. Synchronizes the device.
   std::vector<double> ToVector() const;
+  // The same as they are.
+  template <typename T>
+  std::vector<T> ToHost() const {
+    std::vector<T> values(numel());
+    CopyToHost(values.data(), DTypeOf<T>::value);
+    return values;
+  }
   double Item() const;  // Of one element.
 
   // Views and copies outside the graph; their gradients are in ops.h (Slice, Reshape, Transpose, To).
@@ -95,6 +102,7 @@ class Tensor {
   static Tensor FromBytes(Device& device, const Shape& shape, DType dtype, const void* values,
                           size_t count);
   void* RawData(DType expected) const;
+  void CopyToHost(void* values, DType expected) const;
 
   std::shared_ptr<TensorImpl> impl_;
 };

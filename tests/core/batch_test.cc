@@ -1,14 +1,14 @@
 #include "core/batch.h"
+#include "tests/testing/device.h"
 
 #include <gtest/gtest.h>
 
-#include "core/ops/devices.h"
 
 namespace trireme {
 namespace {
 
 TEST(BatchTest, TokensStandWhereTheirSegmentsSay) {
-  const auto cpu = MakeCpuDevice();
+  const auto cpu = testing::MakeTestDevice();
   HostBatch host;
   host.segments = {{7, 3, 2}, {9, 0, 0}, {int64_t{1} << 40, 5, 1}};
   host.tokens = {10, 11, 12};
@@ -30,7 +30,7 @@ TEST(BatchTest, TokensStandWhereTheirSegmentsSay) {
 }
 
 TEST(BatchTest, FeaturesKeepTheirShape) {
-  const auto cpu = MakeCpuDevice();
+  const auto cpu = testing::MakeTestDevice();
   HostBatch host;
   host.segments = {{0, 0, 1}, {1, 0, 1}};
   host.features = {1, 2, 3, 4, 5, 6};
@@ -43,14 +43,14 @@ TEST(BatchTest, FeaturesKeepTheirShape) {
 }
 
 TEST(BatchTest, ABatchMayBeEmpty) {
-  const auto cpu = MakeCpuDevice();
+  const auto cpu = testing::MakeTestDevice();
   const Batch batch = ToDevice(HostBatch(), *cpu);
   EXPECT_EQ(batch.inputs.shape(), Shape({0}));
   EXPECT_EQ(batch.num_targets, 0);
 }
 
 TEST(BatchDeathTest, PartsThatDoNotFitAreRefused) {
-  const auto cpu = MakeCpuDevice();
+  const auto cpu = testing::MakeTestDevice();
   HostBatch host;
   host.segments = {{0, 0, 2}};
   host.tokens = {1};

@@ -3,9 +3,9 @@
 
 #include "absl/strings/str_cat.h"
 
-#include "core/ops/devices.h"
 #include "optim/optimizer.h"
 #include "tests/golden/golden.h"
+#include "tests/testing/device.h"
 
 namespace trireme {
 namespace {
@@ -20,7 +20,7 @@ struct Setting {
 };
 
 TEST(AdamWGoldenTest, ThreeStepsEqualPyTorch) {
-  const auto device = MakeCpuDevice({.num_threads = 2});
+  const auto device = testing::MakeTestDevice({.num_threads = 2});
   const Golden golden("adamw", *device);
   const Setting settings[] = {
       {"usual", {{"beta1", "0.9"}, {"beta2", "0.95"}, {"epsilon", "1e-8"}}, 3e-3, 0.1},

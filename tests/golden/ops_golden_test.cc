@@ -5,9 +5,9 @@
 #include <functional>
 #include <ostream>
 
-#include "core/ops/devices.h"
 #include "core/ops/ops.h"
 #include "tests/golden/golden.h"
+#include "tests/testing/device.h"
 
 namespace trireme {
 namespace {
@@ -84,7 +84,7 @@ class OpsGoldenTest : public ::testing::TestWithParam<OpCase> {};
 TEST_P(OpsGoldenTest, EqualsPyTorch) {
   const OpCase& op = GetParam();
   const std::string prefix = std::string(op.name) + ".";
-  const auto device = MakeCpuDevice({.num_threads = 2});
+  const auto device = testing::MakeTestDevice({.num_threads = 2});
   const Golden golden("ops", *device);
   for (const auto& [dtype, tolerance] : {std::pair(DType::kF64, 1e-13), {DType::kF32, 4e-6}}) {
     std::vector<Tensor> inputs;
@@ -108,7 +108,7 @@ INSTANTIATE_TEST_SUITE_P(Ops, OpsGoldenTest, ::testing::ValuesIn(Cases()),
                          [](const auto& info) { return std::string(info.param.name); });
 
 TEST(OpsGoldenTest, EveryCaseOfTheFileIsTested) {
-  const auto device = MakeCpuDevice();
+  const auto device = testing::MakeTestDevice();
   const Golden golden("ops", *device);
   size_t num_results = 0;
   for (const std::string& name : golden.Names("")) {

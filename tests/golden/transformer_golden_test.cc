@@ -9,10 +9,10 @@
 
 #include "core/autograd/backward.h"
 #include "core/module/gradient_buffers.h"
-#include "core/ops/devices.h"
 #include "models/models.h"
 #include "optim/parameter_update.h"
 #include "tests/golden/golden.h"
+#include "tests/testing/device.h"
 
 namespace trireme {
 namespace {
@@ -56,7 +56,7 @@ TEST_P(TransformerGoldenTest, EqualsPyTorch) {
   const auto& [tied_and_qk_norm, precision] = GetParam();
   const std::string prefix =
       absl::StrCat(tied_and_qk_norm ? "tied_qk_norm." : "untied.", precision.label, ".");
-  const auto device = MakeCpuDevice({.num_threads = 2});
+  const auto device = testing::MakeTestDevice({.num_threads = 2});
   const Golden golden("transformer", *device);
   auto made = MakeGoldenModel(tied_and_qk_norm);
   ASSERT_TRUE(made.ok()) << made.status();

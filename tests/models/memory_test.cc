@@ -3,9 +3,9 @@
 
 #include "core/autograd/backward.h"
 #include "core/module/gradient_buffers.h"
-#include "core/ops/devices.h"
 #include "models/models.h"
 #include "tests/testing/batches.h"
+#include "tests/testing/device.h"
 
 namespace trireme {
 namespace {
@@ -27,7 +27,7 @@ std::unique_ptr<Model> Make(int num_layers, Device& device) {
 
 // Bytes of activations that the graph of a forward pass holds.
 int64_t HeldAfterForward(int num_layers, bool recompute) {
-  auto device = MakeCpuDevice();
+  auto device = testing::MakeTestDevice();
   const std::unique_ptr<Model> model = Make(num_layers, *device);
   const Batch batch =
       ToDevice(testing::PackedDocuments({{400, 100}, {500}}, kVocab, 1), *device);
@@ -56,7 +56,7 @@ TEST(MemoryTest, ARecomputedLayerKeepsItsInputOnly) {
 
 // Peak of a step: what is held after the forward pass, and the few gradients in flight on top of it.
 TEST(MemoryTest, BackwardAddsAFewTransients) {
-  auto device = MakeCpuDevice();
+  auto device = testing::MakeTestDevice();
   const std::unique_ptr<Model> model = Make(4, *device);
   GradientBuffers gradients(model->parameters(), *device);
   const Batch batch = ToDevice(testing::PackedDocuments({{400, 100}, {500}}, kVocab, 1), *device);
@@ -73,7 +73,7 @@ TEST(MemoryTest, BackwardAddsAFewTransients) {
 }
 
 TEST(MemoryTest, SteadyStepsTakeNothingFromTheSystem) {
-  auto device = MakeCpuDevice();
+  auto device = testing::MakeTestDevice();
   const std::unique_ptr<Model> model = Make(2, *device);
   GradientBuffers gradients(model->parameters(), *device);
   int64_t after_two = 0;

@@ -4,8 +4,8 @@
 
 #include "core/autograd/backward.h"
 #include "core/module/gradient_buffers.h"
-#include "core/ops/devices.h"
 #include "core/ops/ops.h"
+#include "tests/testing/device.h"
 
 namespace trireme {
 namespace {
@@ -28,7 +28,7 @@ std::unique_ptr<Model> Make(const ParamMap& params, Device& device) {
 }
 
 TEST(MlpTest, FollowsItsDefinition) {
-  auto device = MakeCpuDevice();
+  auto device = testing::MakeTestDevice();
   const std::unique_ptr<Model> model = Make({{"hidden", "5"}, {"activation", "tanh"}}, *device);
   const auto value = [&](const char* path) { return model->parameters().Find(path)->working.Detach(); };
   const Batch batch = ToDevice(Images(), *device);
@@ -41,7 +41,7 @@ TEST(MlpTest, FollowsItsDefinition) {
 }
 
 TEST(MlpTest, EveryParameterGetsAGradientForEveryActivation) {
-  auto device = MakeCpuDevice();
+  auto device = testing::MakeTestDevice();
   for (const char* activation : {"relu", "gelu", "silu", "tanh"}) {
     const std::unique_ptr<Model> model =
         Make({{"hidden", "7,5"}, {"activation", activation}, {"dropout", "0.2"}}, *device);

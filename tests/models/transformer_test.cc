@@ -6,9 +6,9 @@
 
 #include "core/autograd/backward.h"
 #include "core/module/gradient_buffers.h"
-#include "core/ops/devices.h"
 #include "core/ops/ops.h"
 #include "tests/testing/batches.h"
+#include "tests/testing/device.h"
 
 namespace trireme {
 namespace {
@@ -51,7 +51,7 @@ const std::vector<std::vector<int64_t>> kRagged = {{3, 5, 1}, {7}, {1, 1, 4}};
 
 // The gradient of every parameter against the slope of the whole loss along a random direction.
 void ExpectGradients(const ComponentConfig& config) {
-  auto device = MakeCpuDevice();
+  auto device = testing::MakeTestDevice();
   const std::unique_ptr<Model> model = Make(config, *device);
   const HostBatch host = PackedDocuments(kRagged, kVocab, 1);
   GradientBuffers gradients(model->parameters(), *device);
@@ -91,7 +91,7 @@ TEST(TransformerTest, GradientsQkNormWindow) {
 }
 
 TEST(TransformerTest, PackedDocumentsDoNotSeeEachOther) {
-  auto device = MakeCpuDevice();
+  auto device = testing::MakeTestDevice();
   const std::unique_ptr<Model> model = Make(Config(), *device);
   const HostBatch packed = PackedDocuments({{3, 5, 2}}, kVocab, 1);
   double apart = 0;
@@ -111,7 +111,7 @@ TEST(TransformerTest, PackedDocumentsDoNotSeeEachOther) {
 TEST(TransformerTest, NoTokensGiveZeroGradients) {
   for (const DType dtype : {DType::kF64, DType::kF32, DType::kBF16}) {
     for (const char* tied : {"false", "true"}) {
-      auto device = MakeCpuDevice();
+      auto device = testing::MakeTestDevice();
       const std::unique_ptr<Model> model =
           Make(Config({{"dropout", "0.2"}, {"tied_head", tied}}, {{"qk_norm", "true"}}), *device, dtype);
       const Batch batch = ToDevice(HostBatch(), *device);
@@ -130,7 +130,7 @@ TEST(TransformerTest, NoTokensGiveZeroGradients) {
 }
 
 TEST(TransformerTest, RecomputationGivesTheSameGradients) {
-  auto device = MakeCpuDevice();
+  auto device = testing::MakeTestDevice();
   const std::unique_ptr<Model> model = Make(Config({{"dropout", "0.2"}}), *device);
   const Batch batch = ToDevice(PackedDocuments(kRagged, kVocab, 1), *device);
   GradientBuffers plain(model->parameters(), *device), again(model->parameters(), *device);
@@ -144,7 +144,7 @@ TEST(TransformerTest, RecomputationGivesTheSameGradients) {
 }
 
 TEST(TransformerTest, LossIsTheCrossEntropyOfTheLogits) {
-  auto device = MakeCpuDevice();
+  auto device = testing::MakeTestDevice();
   const std::unique_ptr<Model> model = Make(Config(), *device);
   const NoGrad no_grad;
   const Batch batch = ToDevice(PackedDocuments(kRagged, kVocab, 1), *device);
@@ -155,7 +155,7 @@ TEST(TransformerTest, LossIsTheCrossEntropyOfTheLogits) {
 }
 
 TEST(TransformerTest, NearUniformAtTheStart) {
-  auto device = MakeCpuDevice();
+  auto device = testing::MakeTestDevice();
   const std::unique_ptr<Model> model = Make(Config({{"init_stddev", "0.02"}}), *device, DType::kF32);
   const HostBatch host = PackedDocuments(kRagged, kVocab, 1);
   const Batch batch = ToDevice(host, *device);

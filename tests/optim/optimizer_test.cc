@@ -1,11 +1,11 @@
 // Every optimizer against its rule in plain loops, over sizes that split into tiles.
 #include "optim/optimizer.h"
+#include "tests/testing/device.h"
 
 #include <gtest/gtest.h>
 
 #include <cmath>
 
-#include "core/ops/devices.h"
 #include "tests/testing/gradient_check.h"
 
 namespace trireme {
@@ -19,7 +19,7 @@ using Rule = std::function<void(std::vector<double>& p, const std::vector<double
 // Three steps of the named optimizer in f64 against the rule.
 void ExpectFollows(const char* name, const ParamMap& params, double lr, double decay, double scale,
                    const Rule& rule) {
-  auto device = MakeCpuDevice({.num_threads = 3});
+  auto device = testing::MakeTestDevice({.num_threads = 3});
   auto optimizer = MakeOptimizer(name, params);
   ASSERT_TRUE(optimizer.ok()) << optimizer.status();
   UpdateSlice slice;
@@ -64,7 +64,7 @@ TEST(OptimizerTest, AdamW) {
 }
 
 TEST(OptimizerTest, FirstStepOfAdamWIsTheSignOfTheGradient) {
-  auto device = MakeCpuDevice();
+  auto device = testing::MakeTestDevice();
   auto optimizer = MakeOptimizer("adamw", {});
   UpdateSlice slice;
   slice.owned = Tensor::Zeros(*device, {2}, DType::kF32);
@@ -102,7 +102,7 @@ TEST(OptimizerTest, SgdDampened) { ExpectSgd(0.75, 0.25, false); }
 TEST(OptimizerTest, SgdNesterov) { ExpectSgd(0.75, 0, true); }
 
 TEST(OptimizerTest, TheWorkingCopyIsTheRoundedMaster) {
-  auto device = MakeCpuDevice();
+  auto device = testing::MakeTestDevice();
   for (const auto& entry : Optimizers()) {
     auto optimizer = MakeOptimizer(entry.name, {});
     UpdateSlice slice;

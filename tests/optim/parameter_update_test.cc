@@ -4,8 +4,8 @@
 
 #include "core/base/log.h"
 #include "core/module/scope.h"
-#include "core/ops/devices.h"
 #include "optim/clip.h"
+#include "tests/testing/device.h"
 
 namespace trireme {
 namespace {
@@ -32,7 +32,7 @@ class ParameterUpdateTest : public ::testing::Test {
   }
   double After(absl::string_view path) { return parameters_.Find(path)->owned.ToVector()[0]; }
 
-  std::unique_ptr<CpuDevice> device_ = MakeCpuDevice();
+  std::unique_ptr<Device> device_ = testing::MakeTestDevice();
   ParameterSet parameters_;
   std::shared_ptr<const Optimizer> sgd_;
 };
@@ -74,7 +74,7 @@ TEST(ClipTest, Factor) {
 }
 
 TEST(ClipTest, SumOfSquaresDoesNotDependOnThreads) {
-  auto one = MakeCpuDevice({.num_threads = 1}), three = MakeCpuDevice({.num_threads = 3});
+  auto one = testing::MakeTestDevice({.num_threads = 1}), three = testing::MakeTestDevice({.num_threads = 3});
   std::vector<double> values(100003);
   double expected = 0;
   for (size_t i = 0; i < values.size(); ++i) {

@@ -12,6 +12,7 @@
 #include "core/ops/devices.h"
 #include "parallel/comm/local.h"
 #include "parallel/comm/mpi.h"
+#include "tests/testing/device.h"
 
 namespace trireme::testing {
 namespace {
@@ -82,6 +83,7 @@ void OnRanks(const TestWorld& world, const CommOptions& options,
 
 // Linked instead of tests/testing/main.cc by programs that use ranks.
 int main(int argc, char** argv) {
+  trireme::testing::ParseDeviceFlag(&argc, argv);
   std::unique_ptr<trireme::MpiSession> session;
   if (argc > 1 && std::strcmp(argv[1], "--mpi") == 0) {
     session = trireme::ValueOrThrow(trireme::MpiSession::Start());

@@ -4,9 +4,9 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include "core/ops/devices.h"
 #include "core/ops/ops.h"
 #include "tests/core/autograd/recording_sink.h"
+#include "tests/testing/device.h"
 #include "tests/testing/gradient_check.h"
 
 namespace trireme::testing {
@@ -17,17 +17,17 @@ using ::testing::ElementsAre;
 class BackwardTest : public ::testing::Test {
  protected:
   Tensor Leaf(const Shape& shape, uint64_t seed = 1) {
-    Tensor leaf = RandomTensor(*cpu_, shape, seed);
+    Tensor leaf = RandomTensor(*device_, shape, seed);
     leaf.set_requires_grad();
     return leaf;
   }
   Tensor Value(double value) {
-    Tensor leaf = Tensor::Full(*cpu_, {}, DType::kF64, value);
+    Tensor leaf = Tensor::Full(*device_, {}, DType::kF64, value);
     leaf.set_requires_grad();
     return leaf;
   }
 
-  std::unique_ptr<CpuDevice> cpu_ = MakeCpuDevice();
+  std::unique_ptr<Device> device_ = testing::MakeTestDevice();
 };
 
 TEST_F(BackwardTest, DiamondsAddUp) {
@@ -44,7 +44,7 @@ TEST_F(BackwardTest, SumsOfGradientsLeaveTheirTermsAlone) {
   // other.
   const Tensor x = Leaf({4}), z = Leaf({4}, 2);
   const Tensor y = Mul(x, 1.0), w = Mul(z, 1.0);
-  const Tensor seed = RandomTensor(*cpu_, {4}, 5);
+  const Tensor seed = RandomTensor(*device_, {4}, 5);
   RecordingSink sink({x, z});
   const std::vector<double> before = seed.ToVector();
   Backward({Add(Add(y, w), Add(y, y))}, {seed}, sink);
@@ -84,8 +84,8 @@ TEST_F(BackwardTest, ASinkMayRefuseALeaf) {
   const Tensor x = Leaf({3, 4}), weight = Leaf({2, 4}, 2);
   const Tensor gain = Leaf({4}, 3), table = Leaf({5, 4}, 4);
   RecordingSink sink({});
-  const Tensor ids = Tensor::FromHost<int32_t>(*cpu_, {3}, {1, 0, 4});
-  const Tensor labels = Tensor::FromHost<int32_t>(*cpu_, {3}, {1, -1, 0});
+  const Tensor ids = Tensor::FromHost<int32_t>(*device_, {3}, {1, 0, 4});
+  const Tensor labels = Tensor::FromHost<int32_t>(*device_, {3}, {1, -1, 0});
   const Tensor h = Add(RmsNorm(x, gain, 1e-5), Embedding(ids, table));
   Backward({LinearCrossEntropy(h, weight, labels)}, {Tensor()}, sink);
   EXPECT_EQ(sink.events().size(), 4u);
@@ -95,7 +95,7 @@ TEST_F(BackwardTest, SeveralOutputsShareOneRun) {
   const Tensor x = Leaf({2});
   const Tensor h = Mul(x, 2.0);
   RecordingSink sink({x});
-  const Tensor one = Tensor::Full(*cpu_, {2}, DType::kF64, 1);
+  const Tensor one = Tensor::Full(*device_, {2}, DType::kF64, 1);
   Backward({Mul(h, 3.0), Mul(h, 5.0)}, {one, one}, sink);
   EXPECT_THAT(sink.grad(0), ElementsAre(16, 16));
   EXPECT_THAT(sink.events(), ElementsAre("g0"));
@@ -112,8 +112,8 @@ class SplitBackwardTest : public BackwardTest {
     return LinearCrossEntropy(mixed, table_, labels_, 2);
   }
 
-  const Tensor ids_ = Tensor::FromHost<int32_t>(*cpu_, {5}, {1, 0, 4, 1, 5});
-  const Tensor labels_ = Tensor::FromHost<int32_t>(*cpu_, {5}, {1, -1, 0, 5, 5});
+  const Tensor ids_ = Tensor::FromHost<int32_t>(*device_, {5}, {1, 0, 4, 1, 5});
+  const Tensor labels_ = Tensor::FromHost<int32_t>(*device_, {5}, {1, -1, 0, 5, 5});
   const Tensor table_ = Leaf({6, 4}, 1), gain_ = Leaf({4}, 2), bias_ = Leaf({4}, 3);
   const Tensor weight_ = Leaf({4, 4}, 4), left_ = Leaf({4, 1}, 5), right_ = Leaf({1, 4}, 6);
   const std::vector<Tensor> leaves_ = {table_, gain_, bias_, weight_, left_, right_};
@@ -168,7 +168,7 @@ TEST_F(BackwardTest, PiecesBetweenCutsEqualTheWhole) {
       if (unit > 0) cuts[unit] = GraphCut(outputs.back());
       outputs.push_back(block(unit == 0 ? x : cuts[unit].tensor(), unit));
     }
-    Tensor grad = Tensor::Full(*cpu_, {3, 4}, DType::kF64, 1);
+    Tensor grad = Tensor::Full(*device_, {3, 4}, DType::kF64, 1);
     for (int unit = 2; unit >= 0; --unit) {
       Backward({outputs[unit]}, {grad}, pieces, split ? &deferred[unit] : nullptr);
       grad = cuts[unit].TakeGrad();
@@ -205,24 +205,24 @@ TEST_F(BackwardTest, CapturedMemoryIsFreedOnTheWay) {
   const Tensor loss = Sum(y);
   y = Tensor();
   const int64_t tensor_bytes = kElements * 8;
-  EXPECT_GE(cpu_->stats().current_total_bytes, kLayers * tensor_bytes);
+  EXPECT_GE(device_->stats().current_total_bytes, kLayers * tensor_bytes);
   class LookingSink : public GradientSink {
    public:
-    explicit LookingSink(CpuDevice& cpu) : cpu_(cpu) {}
+    explicit LookingSink(Device& device) : device_(device) {}
     Slot Open(const Tensor&) override {
-      bytes_at_leaf = cpu_.stats().current_total_bytes;
+      bytes_at_leaf = device_.stats().current_total_bytes;
       return {};
     }
     int64_t bytes_at_leaf = 0;
 
    private:
-    CpuDevice& cpu_;
-  } sink(*cpu_);
-  cpu_->ResetPeaks();
-  const int64_t held = cpu_->stats().current_total_bytes;
+    Device& device_;
+  } sink(*device_);
+  device_->ResetPeaks();
+  const int64_t held = device_->stats().current_total_bytes;
   Backward({loss}, {Tensor()}, sink);
   EXPECT_LE(sink.bytes_at_leaf, 6 * tensor_bytes);
-  EXPECT_LE(cpu_->stats().peak_total_bytes, held + 4 * tensor_bytes);
+  EXPECT_LE(device_->stats().peak_total_bytes, held + 4 * tensor_bytes);
 }
 
 TEST_F(BackwardTest, NoGradRecordsNothing) {
@@ -257,11 +257,11 @@ TEST_F(BackwardDeathTest, ASecondBackwardIsRefused) {
 TEST_F(BackwardDeathTest, BadStartsAreRefused) {
   const Tensor x = Leaf({2});
   EXPECT_DEATH(Mul(x, 2.0).Backward(), "starts from one element");
-  EXPECT_DEATH(Tensor::Zeros(*cpu_, {}, DType::kF64).Backward(), "depends on no leaf");
+  EXPECT_DEATH(Tensor::Zeros(*device_, {}, DType::kF64).Backward(), "depends on no leaf");
   RecordingSink sink({x});
   EXPECT_DEATH(Backward({Mul(x, 2.0)}, {Tensor()}, sink), "needs a gradient to start from");
   EXPECT_DEATH(Backward({Mul(x, 2.0)}, {Leaf({3})}, sink), "gradient f64\\[3\\] for an output");
-  EXPECT_DEATH(Tensor::Zeros(*cpu_, {2}, DType::kI32).set_requires_grad(), "no gradient");
+  EXPECT_DEATH(Tensor::Zeros(*device_, {2}, DType::kI32).set_requires_grad(), "no gradient");
   Tensor y = Mul(x, 2.0);
   EXPECT_DEATH(y.set_requires_grad(), "only a leaf");
 }

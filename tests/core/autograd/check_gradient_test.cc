@@ -4,8 +4,8 @@
 #include <gtest/gtest.h>
 
 #include "core/autograd/node.h"
-#include "core/ops/devices.h"
 #include "core/ops/ops.h"
+#include "tests/testing/device.h"
 #include "tests/testing/gradient_check.h"
 
 namespace trireme::testing {
@@ -25,11 +25,11 @@ CheckedFn Square(double slope) {
 
 class CheckGradientTest : public ::testing::Test {
  protected:
-  std::unique_ptr<CpuDevice> cpu_ = MakeCpuDevice();
+  std::unique_ptr<Device> device_ = testing::MakeTestDevice();
 };
 
 TEST_F(CheckGradientTest, TellsRightFromWrong) {
-  const Tensor x = RandomTensor(*cpu_, {3, 2}, 1);
+  const Tensor x = RandomTensor(*device_, {3, 2}, 1);
   EXPECT_TRUE(CheckGradient(Square(2), {x}).ok());
   EXPECT_THAT(CheckGradient(Square(2.001), {x}).message(),
               HasSubstr("input 0 of shape [3, 2], random direction: backward gives the slope"));
@@ -37,7 +37,7 @@ TEST_F(CheckGradientTest, TellsRightFromWrong) {
 
 // Wrong in one element whose weight in a random direction may be small.
 TEST_F(CheckGradientTest, LooksAtEveryElementOfSmallInputs) {
-  const Tensor x = RandomTensor(*cpu_, {2}, 1);
+  const Tensor x = RandomTensor(*device_, {2}, 1);
   const auto fn = [](const Inputs& in) {
     const Tensor x = in[0].Detach();
     return Record("first", {in[0]}, Mul(x, x), [x](absl::Span<const Tensor> grads) -> Grads {
@@ -51,7 +51,7 @@ TEST_F(CheckGradientTest, LooksAtEveryElementOfSmallInputs) {
 }
 
 TEST_F(CheckGradientTest, NoDependenceIsAnError) {
-  const Tensor x = RandomTensor(*cpu_, {2}, 1);
+  const Tensor x = RandomTensor(*device_, {2}, 1);
   EXPECT_THAT(CheckGradient([](const Inputs& in) { return in[0].Detach(); }, {x}).message(),
               HasSubstr("does not depend"));
   const auto first_only = [](const Inputs& in) { return Mul(in[0], 2.0); };

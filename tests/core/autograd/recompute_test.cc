@@ -2,10 +2,10 @@
 #include <gtest/gtest.h>
 
 #include "core/autograd/backward.h"
-#include "core/ops/devices.h"
 #include "core/ops/ops.h"
 #include "tests/core/autograd/recording_sink.h"
 #include "tests/core/ops/op_case.h"
+#include "tests/testing/device.h"
 #include "tests/testing/gradient_check.h"
 
 namespace trireme::testing {
@@ -15,10 +15,10 @@ class RecomputeTest : public ::testing::Test {
  protected:
   RecomputeTest() {
     for (const Shape& shape : {Shape({6, 4}), Shape({4, 4}), Shape({4})}) {
-      leaves_.push_back(RandomTensor(*cpu_, shape, leaves_.size()));
+      leaves_.push_back(RandomTensor(*device_, shape, leaves_.size()));
       leaves_.back().set_requires_grad();
     }
-    layout_ = RaggedLayout(*cpu_, 6);
+    layout_ = RaggedLayout(*device_, 6);
   }
 
   // x, a weight used as a parameter, a gain; dropout inside.
@@ -28,7 +28,7 @@ class RecomputeTest : public ::testing::Test {
     return {Add(Silu(dropped), in[0]), Sum(h)};
   }
 
-  std::unique_ptr<CpuDevice> cpu_ = MakeCpuDevice();
+  std::unique_ptr<Device> device_ = testing::MakeTestDevice();
   std::vector<Tensor> leaves_;
   TokenLayout layout_;
 };
@@ -76,7 +76,7 @@ TEST_F(RecomputeTest, UnusedOutputsCountAsZero) {
 }
 
 TEST_F(RecomputeTest, InputsWithoutGradientsStillReachParameters) {
-  const Tensor x = RandomTensor(*cpu_, {6, 4}, 9);
+  const Tensor x = RandomTensor(*device_, {6, 4}, 9);
   RecordingSink sink(leaves_);
   const auto out = Recompute({x}, [this](absl::Span<const Tensor> in) { return Block(in); });
   Backward({Sum(out[0])}, {Tensor()}, sink);
@@ -90,10 +90,10 @@ TEST_F(RecomputeTest, KeepsInputsOnly) {
     for (int i = 0; i < 20; ++i) y = Tanh(y);
     return {y};
   };
-  const Tensor x = Mul(RandomTensor(*cpu_, {10000}, 1).set_requires_grad(), 1.0);
-  const int64_t before = cpu_->stats().current_total_bytes;
+  const Tensor x = Mul(RandomTensor(*device_, {10000}, 1).set_requires_grad(), 1.0);
+  const int64_t before = device_->stats().current_total_bytes;
   const Tensor y = Recompute({x}, deep)[0];
-  EXPECT_LE(cpu_->stats().current_total_bytes - before, 10000 * 8 + 4096);
+  EXPECT_LE(device_->stats().current_total_bytes - before, 10000 * 8 + 4096);
 }
 
 TEST_F(RecomputeTest, NoGradKeepsNothing) {

@@ -10,8 +10,8 @@
 #include "core/autograd/backward.h"
 #include "core/device/kernel.h"
 #include "core/ops/cpu/avx512.h"
-#include "core/ops/devices.h"
 #include "core/ops/ops.h"
+#include "tests/testing/device.h"
 #include "tests/testing/gradient_check.h"
 
 namespace trireme {
@@ -129,8 +129,8 @@ void ExpectNear(const Result& got, const Result& want, double tolerance, const s
 
 // By the code of this processor, and by that of processors without AVX-512.
 void ExpectEqualsItsDefinition(bool register_tiles) {
-  const auto device = MakeCpuDevice({.num_threads = 2});
-  if (!register_tiles) device->State<RegisterTiles>() = RegisterTiles::None();
+  const auto device = testing::MakeTestDevice({.num_threads = 2});
+  if (!register_tiles) AsCpu(*device).State<RegisterTiles>() = RegisterTiles::None();
   for (const Case& c : Cases()) {
     const Result want = RunCase(*device, c, AttentionReference, DType::kF64, DType::kF64);
     ExpectNear(RunCase(*device, c, Attention, DType::kF64, DType::kF64), want, 1e-10, c.name);
@@ -149,7 +149,7 @@ TEST(AttentionTest, BitsDoNotDependOnThreads) {
     for (const DType dtype : {DType::kF64, DType::kF32, DType::kBF16}) {
       Result want;
       for (const int threads : {1, 2, 3, 5}) {
-        const auto device = MakeCpuDevice({.num_threads = threads});
+        const auto device = testing::MakeTestDevice({.num_threads = threads});
         const Result got = RunCase(*device, c, Attention, dtype, dtype);
         if (threads == 1) want = got;
         ASSERT_EQ(got.out, want.out);
@@ -162,7 +162,7 @@ TEST(AttentionTest, BitsDoNotDependOnThreads) {
 }
 
 TEST(AttentionTest, NumericGradients) {
-  const auto device = MakeCpuDevice();
+  const auto device = testing::MakeTestDevice();
   const Case c = Packed("", {4, 1, 3}, 3, 2, 1, 2, 2);
   const KeyRanges ranges = RangesOf(*device, c);
   for (AttentionFn fn : {AttentionFn(Attention), AttentionFn(AttentionReference)}) {
@@ -173,7 +173,7 @@ TEST(AttentionTest, NumericGradients) {
 }
 
 TEST(AttentionTest, QueriesWithoutKeysGiveZeros) {
-  const auto device = MakeCpuDevice();
+  const auto device = testing::MakeTestDevice();
   Case c = Full("", 3, 4, 2, 1, 4, 4);
   c.begin[1] = c.end[1] = 2;
   const Result got = RunCase(*device, c, Attention, DType::kF32, DType::kF32);
@@ -186,7 +186,7 @@ TEST(AttentionTest, QueriesWithoutKeysGiveZeros) {
 
 // What one projection holds side by side, read by strides.
 TEST(AttentionTest, StridedInputs) {
-  const auto device = MakeCpuDevice();
+  const auto device = testing::MakeTestDevice();
   const Case c = Packed("", {140, 9}, 0, 2, 2, 8, 8);
   const Tensor qkv = RandomTensor(*device, {c.n, 6, 8}, 1);
   const Tensor q = Slice(qkv, 1, 0, 2), k = Slice(qkv, 1, 2, 2), v = Slice(qkv, 1, 4, 2);
@@ -202,7 +202,7 @@ TEST(AttentionTest, StridedInputs) {
 }
 
 TEST(AttentionTest, LargeScoresDoNotOverflow) {
-  const auto device = MakeCpuDevice();
+  const auto device = testing::MakeTestDevice();
   const Case c = Packed("", {160}, 0, 1, 1, 4, 4);
   const Tensor q = RandomTensor(*device, {160, 1, 4}, 1, 100, DType::kF32);
   const Tensor v = RandomTensor(*device, {160, 1, 4}, 2, 1, DType::kF32);
@@ -216,7 +216,7 @@ TEST(AttentionTest, LargeScoresDoNotOverflow) {
 
 TEST(AttentionTest, MemoryIsLinearInLength) {
   const auto peak = [](int64_t n) {
-    const auto device = MakeCpuDevice();
+    const auto device = testing::MakeTestDevice();
     const Case c = Packed("", {n}, 0, 2, 1, 16, 16);
     Tensor q = Tensor::Zeros(*device, {n, 2, 16}, DType::kF32);
     Tensor k = Tensor::Zeros(*device, {n, 1, 16}, DType::kF32);
@@ -236,7 +236,7 @@ TEST(AttentionTest, MemoryIsLinearInLength) {
 // Keys in parts, as another rank's are: the result over all of them, and every gradient.
 TEST(AttentionTest, KeysMayComeInParts) {
   for (const DType dtype : {DType::kF64, DType::kF32, DType::kBF16}) {
-    const auto device = MakeCpuDevice({.num_threads = 2});
+    const auto device = testing::MakeTestDevice({.num_threads = 2});
     const Case c = Scattered("", 300, 280, 4, 2);
     const Result want = RunCase(*device, c, Attention, dtype, dtype);
     const DType acc = AccumulationType(dtype);
@@ -287,7 +287,7 @@ TEST(AttentionTest, KeysMayComeInParts) {
 }
 
 TEST(CausalKeyRangesTest, DocumentsAndWindows) {
-  const auto device = MakeCpuDevice();
+  const auto device = testing::MakeTestDevice();
   TokenLayout layout;
   layout.segments = {{3, 0, 5}, {9, 4, 1}};
   layout.documents = {{3, 0, 3}, {3, 3, 4}, {9, 0, 8}};
@@ -303,7 +303,7 @@ TEST(CausalKeyRangesTest, DocumentsAndWindows) {
 
 // Against the definition: a key is in the range exactly when it may be seen.
 TEST(CausalKeyRangesTest, KeysOfAnotherCut) {
-  const auto device = MakeCpuDevice();
+  const auto device = testing::MakeTestDevice();
   TokenLayout layout;
   layout.segments = {{3, 1, 2}, {3, 7, 3}, {9, 5, 2}, {4, 0, 1}};
   layout.documents = {{3, 0, 4}, {4, 0, 1}, {3, 4, 7}, {9, 0, 2}, {9, 2, 7}};
@@ -343,7 +343,7 @@ TEST(CausalKeyRangesTest, KeysOfAnotherCut) {
 }
 
 TEST(CausalKeyRangesDeathTest, WhatWouldBeWrong) {
-  const auto device = MakeCpuDevice();
+  const auto device = testing::MakeTestDevice();
   TokenLayout layout;
   layout.segments = {{3, 0, 2}};
   layout.documents = {{3, 0, 2}};

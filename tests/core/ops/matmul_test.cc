@@ -12,8 +12,8 @@
 #include "core/device/kernel.h"
 #include "core/ops/cpu/avx512.h"
 #include "core/ops/cpu/gemm_library.h"
-#include "core/ops/devices.h"
 #include "core/ops/ops.h"
+#include "tests/testing/device.h"
 #include "tests/testing/gradient_check.h"
 
 namespace trireme {
@@ -79,7 +79,7 @@ constexpr Types kTypes[] = {{DType::kF64, DType::kF64},
                             {DType::kBF16, DType::kF32}};
 
 TEST(GemmTest, ShapesTypesAndLayouts) {
-  const auto device = MakeCpuDevice();
+  const auto device = testing::MakeTestDevice();
   const int64_t sizes[][3] = {{1, 1, 1}, {1, 5, 3}, {7, 1, 4}, {3, 4, 1},
                               {5, 7, 0}, {0, 3, 2}, {2, 0, 2}, {33, 65, 17}};
   for (const Types types : kTypes) {
@@ -117,7 +117,7 @@ TEST(GemmTest, ShapesTypesAndLayouts) {
 
 // Sizes around the tile edges, with a few elements checked.
 TEST(GemmTest, TileEdges) {
-  const auto device = MakeCpuDevice({.num_threads = 2});
+  const auto device = testing::MakeTestDevice({.num_threads = 2});
   const int64_t k = 9;
   for (const Types types : kTypes) {
     for (const int64_t m : {255, 256, 512, 513, 1025}) {
@@ -145,13 +145,13 @@ TEST(GemmTest, TileEdges) {
 TEST(GemmTest, BitsDoNotDependOnThreads) {
   const int64_t m = 600, n = 200,
                 k = 520;  // Three tiles; from k = 512 on, other tiles give other bits.
-  const auto host = MakeCpuDevice();
+  const auto host = testing::MakeTestDevice();
   const std::vector<double> a_values = RandomTensor(*host, {k, m}, 1).ToVector();
   const std::vector<double> b_values = RandomTensor(*host, {k, n}, 2).ToVector();
   for (const Types types : kTypes) {
     std::vector<double> expected;
     for (const int threads : {1, 2, 3, 5}) {
-      const auto device = MakeCpuDevice({.num_threads = threads});
+      const auto device = testing::MakeTestDevice({.num_threads = threads});
       const Tensor a = Tensor::FromVector(*device, {k, m}, a_values, types.in);
       const Tensor b = Tensor::FromVector(*device, {k, n}, b_values, types.in);
       const Tensor c = Tensor::Zeros(*device, {m, n}, types.out);
@@ -202,7 +202,7 @@ TEST(GemmTest, Bf16WeightGradients) {
 }
 
 TEST(GemmTest, BatchesAndBroadcastBatches) {
-  const auto device = MakeCpuDevice({.num_threads = 2});
+  const auto device = testing::MakeTestDevice({.num_threads = 2});
   const Tensor a = RandomTensor(*device, {3, 1, 4, 5}, 1), b = RandomTensor(*device, {2, 5, 6}, 2);
   const Tensor c = MatMul(a, b);
   ASSERT_EQ(c.shape(), (Shape{3, 2, 4, 6}));
@@ -216,7 +216,7 @@ TEST(GemmTest, BatchesAndBroadcastBatches) {
 }
 
 TEST(GemmTest, Bf16WithoutPrimitivesIsConverted) {
-  const auto device = MakeCpuDevice();
+  const auto device = testing::MakeTestDevice();
   GemmLibrary converting(false);
   const int64_t m = 37, n = 21, k = 50;
   for (const DType out : {DType::kBF16, DType::kF32}) {
@@ -248,7 +248,7 @@ TEST(GemmTest, Bf16WithoutPrimitivesIsConverted) {
 }
 
 TEST(GemmTest, MorePrimitivesThanTheCacheHolds) {
-  const auto device = MakeCpuDevice();
+  const auto device = testing::MakeTestDevice();
   const Tensor a = RandomTensor(*device, {300, 2}, 1, 1, DType::kBF16);
   const Tensor b = RandomTensor(*device, {2, 2}, 2, 1, DType::kBF16);
   const Tensor whole = Tensor::Zeros(*device, {300, 2}, DType::kF32);
@@ -263,7 +263,7 @@ TEST(GemmTest, MorePrimitivesThanTheCacheHolds) {
 }
 
 TEST(GemmTest, OutOfMemoryIsAFailure) {
-  const auto device = MakeCpuDevice({.memory_limit_bytes = 4 << 20});
+  const auto device = testing::MakeTestDevice({.memory_limit_bytes = 4 << 20});
   const Tensor a = Tensor::Zeros(*device, {400, 400}, DType::kF64);
   const Status status = CatchFailure([&] {
     MatMul(a, a);
@@ -273,7 +273,7 @@ TEST(GemmTest, OutOfMemoryIsAFailure) {
 }
 
 TEST(MatMulTest, Gradients) {
-  const auto device = MakeCpuDevice();
+  const auto device = testing::MakeTestDevice();
   for (const bool ta : {false, true}) {
     for (const bool tb : {false, true}) {
       const auto fn = [=](const Inputs& in) { return MatMul(in[0], in[1], ta, tb); };
@@ -290,7 +290,7 @@ TEST(MatMulTest, Gradients) {
 }
 
 TEST(MatMulTest, GradientsOfEmptyProducts) {
-  const auto device = MakeCpuDevice();
+  const auto device = testing::MakeTestDevice();
   Tensor a = RandomTensor(*device, {2, 0}, 1), b = RandomTensor(*device, {0, 3}, 2);
   a.set_requires_grad();
   b.set_requires_grad();
@@ -302,7 +302,7 @@ TEST(MatMulTest, GradientsOfEmptyProducts) {
 }
 
 TEST(LinearTest, GradientsWithAndWithoutSplitWeights) {
-  const auto device = MakeCpuDevice();
+  const auto device = testing::MakeTestDevice();
   const Tensor x = RandomTensor(*device, {2, 3, 4}, 1), w = RandomTensor(*device, {5, 4}, 2);
   const Tensor bias = RandomTensor(*device, {5}, 3);
   ExpectGradientsMatch([](const Inputs& in) { return Linear(in[0], in[1], in[2]); }, {x, w, bias});
@@ -315,7 +315,7 @@ TEST(LinearTest, GradientsWithAndWithoutSplitWeights) {
 }
 
 TEST(LinearTest, WeightGradientsAddUpInTheAccumulationType) {
-  const auto device = MakeCpuDevice();
+  const auto device = testing::MakeTestDevice();
   for (const DType dtype : {DType::kF32, DType::kBF16}) {
     Tensor w = RandomTensor(*device, {3, 2}, 1, 1, dtype);
     w.set_requires_grad();
@@ -330,7 +330,7 @@ TEST(LinearTest, WeightGradientsAddUpInTheAccumulationType) {
 }
 
 TEST(LinearTest, StridedInputs) {
-  const auto device = MakeCpuDevice();
+  const auto device = testing::MakeTestDevice();
   const Tensor x = RandomTensor(*device, {6, 10}, 1), w = RandomTensor(*device, {3, 4}, 2);
   const Tensor columns = Slice(x, 1, 2, 4);
   EXPECT_EQ(Linear(columns, w).ToVector(), Linear(columns.Contiguous(), w).ToVector());

@@ -5,8 +5,8 @@
 #include <cmath>
 #include <limits>
 
-#include "core/ops/devices.h"
 #include "core/ops/ops.h"
+#include "tests/testing/device.h"
 #include "tests/testing/gradient_check.h"
 
 namespace trireme::testing {
@@ -20,9 +20,9 @@ const double kNan = std::nan("");
 class NumericsTest : public ::testing::Test {
  protected:
   Tensor Vector(const std::vector<double>& values, DType dtype = DType::kF32) {
-    return Tensor::FromVector(*cpu_, {static_cast<int64_t>(values.size())}, values, dtype);
+    return Tensor::FromVector(*device_, {static_cast<int64_t>(values.size())}, values, dtype);
   }
-  std::unique_ptr<CpuDevice> cpu_ = MakeCpuDevice();
+  std::unique_ptr<Device> device_ = testing::MakeTestDevice();
 };
 
 TEST_F(NumericsTest, TiesShareOrGoToTheFirst) {
@@ -64,9 +64,9 @@ TEST_F(NumericsTest, SoftmaxOfLargeAndMaskedLogits) {
 }
 
 TEST_F(NumericsTest, CrossEntropyOfLargeLogitsIsFinite) {
-  Tensor logits = Tensor::FromVector(*cpu_, {2, 3}, {1e4, 0, -1e4, 5, 5, -kInfinity}, DType::kF32);
+  Tensor logits = Tensor::FromVector(*device_, {2, 3}, {1e4, 0, -1e4, 5, 5, -kInfinity}, DType::kF32);
   logits.set_requires_grad();
-  const Tensor labels = Tensor::FromHost<int32_t>(*cpu_, {2}, {1, 0});
+  const Tensor labels = Tensor::FromHost<int32_t>(*device_, {2}, {1, 0});
   const Tensor loss = CrossEntropy(logits, labels);
   EXPECT_NEAR(loss.Item(), 1e4 + std::log(2), 1e-2);
   loss.Backward();
@@ -74,10 +74,10 @@ TEST_F(NumericsTest, CrossEntropyOfLargeLogitsIsFinite) {
 }
 
 TEST_F(NumericsTest, IgnoredTokensMayHoldAnything) {
-  Tensor x = Tensor::FromVector(*cpu_, {2, 2}, {kNan, kInfinity, 1, 2}, DType::kF32);
-  Tensor weight = RandomTensor(*cpu_, {3, 2}, 1, 1, DType::kF32);
+  Tensor x = Tensor::FromVector(*device_, {2, 2}, {kNan, kInfinity, 1, 2}, DType::kF32);
+  Tensor weight = RandomTensor(*device_, {3, 2}, 1, 1, DType::kF32);
   x.set_requires_grad();
-  const Tensor labels = Tensor::FromHost<int32_t>(*cpu_, {2}, {kIgnoredLabel, 2});
+  const Tensor labels = Tensor::FromHost<int32_t>(*device_, {2}, {kIgnoredLabel, 2});
   const Tensor loss = LinearCrossEntropy(x, weight, labels);
   EXPECT_TRUE(std::isfinite(loss.Item()));
   loss.Backward();
@@ -100,18 +100,18 @@ TEST_F(NumericsTest, SigmoidFamilySaturates) {
 TEST_F(NumericsTest, LongSumsStayAccurate) {
   // One by one, f32 would lose about 1e-4 of this, and bf16 would stop at 256.
   const int64_t n = 1000003;
-  const Tensor x = Tensor::Full(*cpu_, {n}, DType::kF32, 0.1);
+  const Tensor x = Tensor::Full(*device_, {n}, DType::kF32, 0.1);
   EXPECT_NEAR(Sum(x).Item() / n, 0.1f, 2e-7);
-  EXPECT_EQ(Sum(Tensor::Full(*cpu_, {1 << 12}, DType::kBF16, 1)).Item(), 1 << 12);
-  EXPECT_EQ(Sum(Tensor::Full(*cpu_, {1 << 12, 3}, DType::kBF16, 1), 0).ToVector()[1], 1 << 12);
+  EXPECT_EQ(Sum(Tensor::Full(*device_, {1 << 12}, DType::kBF16, 1)).Item(), 1 << 12);
+  EXPECT_EQ(Sum(Tensor::Full(*device_, {1 << 12, 3}, DType::kBF16, 1), 0).ToVector()[1], 1 << 12);
 }
 
 TEST_F(NumericsTest, NormsOfZerosAndConstants) {
-  const Tensor zero = Tensor::Zeros(*cpu_, {2, 4}, DType::kF32);
-  const Tensor gain = Tensor::Full(*cpu_, {4}, DType::kF32, 1);
+  const Tensor zero = Tensor::Zeros(*device_, {2, 4}, DType::kF32);
+  const Tensor gain = Tensor::Full(*device_, {4}, DType::kF32, 1);
   EXPECT_EQ(RmsNorm(zero, gain, 1e-5).ToVector(), std::vector<double>(8, 0));
   // The variance is of differences from the mean: a large common part does not drown it.
-  const Tensor shifted = Tensor::FromVector(*cpu_, {1, 4}, {4097, 4096, 4095, 4096}, DType::kF32);
+  const Tensor shifted = Tensor::FromVector(*device_, {1, 4}, {4097, 4096, 4095, 4096}, DType::kF32);
   const std::vector<double> y = LayerNorm(shifted, gain, Tensor(), 0).ToVector();
   EXPECT_NEAR(y[0], std::sqrt(2), 1e-6);
   EXPECT_NEAR(y[2], -std::sqrt(2), 1e-6);
@@ -119,12 +119,12 @@ TEST_F(NumericsTest, NormsOfZerosAndConstants) {
 
 TEST_F(NumericsTest, RotaryIsExactAtLargePositions) {
   const int32_t position = 1000003;
-  const Tensor x = Tensor::FromVector(*cpu_, {1, 1, 2}, {1, 0}, DType::kF32);
-  const Tensor at = Tensor::FromHost<int32_t>(*cpu_, {1}, {position});
+  const Tensor x = Tensor::FromVector(*device_, {1, 1, 2}, {1, 0}, DType::kF32);
+  const Tensor at = Tensor::FromHost<int32_t>(*device_, {1}, {position});
   const std::vector<double> y = Rotary(x, at, 10000).ToVector();
   EXPECT_NEAR(y[0], std::cos(position), 2e-7);
   EXPECT_NEAR(y[1], std::sin(position), 2e-7);
-  const Tensor back = Tensor::FromHost<int32_t>(*cpu_, {1}, {-3});
+  const Tensor back = Tensor::FromHost<int32_t>(*device_, {1}, {-3});
   EXPECT_NEAR(Rotary(x, back, 10000).ToVector()[1], std::sin(-3.0), 2e-7);
 }
 
@@ -133,9 +133,9 @@ TEST_F(NumericsTest, DropoutKeepsItsShareAndItsPlace) {
   std::vector<int32_t> position(n);
   for (int64_t i = 0; i < n; ++i) position[i] = static_cast<int32_t>(i);
   TokenLayout layout;
-  layout.sample = Tensor::Zeros(*cpu_, {n}, DType::kI64);
-  layout.position = Tensor::FromHost<int32_t>(*cpu_, {n}, position);
-  const Tensor x = Tensor::Full(*cpu_, {n, c}, DType::kF32, 1);
+  layout.sample = Tensor::Zeros(*device_, {n}, DType::kI64);
+  layout.position = Tensor::FromHost<int32_t>(*device_, {n}, position);
+  const Tensor x = Tensor::Full(*device_, {n, c}, DType::kF32, 1);
   const RngKey key = MakeRngKey(1, "here");
   const Tensor y = Dropout(x, 0.25, key, layout);
   EXPECT_NEAR(Mean(y).Item(), 1, 0.01);

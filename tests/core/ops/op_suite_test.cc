@@ -4,16 +4,16 @@
 #include <cmath>
 
 #include "core/autograd/backward.h"
-#include "core/ops/devices.h"
 #include "core/ops/ops.h"
 #include "tests/core/ops/op_case.h"
+#include "tests/testing/device.h"
 
 namespace trireme::testing {
 namespace {
 
 class OpSuite : public ::testing::TestWithParam<OpCase> {
  protected:
-  std::unique_ptr<CpuDevice> cpu_ = MakeCpuDevice();
+  std::unique_ptr<Device> device_ = testing::MakeTestDevice();
 };
 
 std::vector<HostTensor> OnHost(const Inputs& inputs) {
@@ -54,27 +54,27 @@ void ExpectDefinition(const OpCase& c, const Inputs& inputs) {
 }
 
 TEST_P(OpSuite, ValuesFollowTheDefinition) {
-  ExpectDefinition(GetParam(), MakeInputs(*cpu_, GetParam().inputs));
+  ExpectDefinition(GetParam(), MakeInputs(*device_, GetParam().inputs));
 }
 
 TEST_P(OpSuite, LargeSizesDoToo) {
   if (GetParam().large.empty()) return;
-  const Inputs inputs = MakeInputs(*cpu_, GetParam().large);
+  const Inputs inputs = MakeInputs(*device_, GetParam().large);
   ExpectDefinition(GetParam(), inputs);
-  if (!IsDifferentiable(GetParam(), *cpu_) || GetParam().has_kinks) return;
+  if (!IsDifferentiable(GetParam(), *device_) || GetParam().has_kinks) return;
   ExpectGradientsMatch(GetParam().fn, inputs, 1e-5);
 }
 
 TEST_P(OpSuite, GradientsAreTheSlopes) {
-  if (!IsDifferentiable(GetParam(), *cpu_)) return;
-  ExpectGradientsMatch(GetParam().fn, MakeInputs(*cpu_, GetParam().inputs), 1e-7);
+  if (!IsDifferentiable(GetParam(), *device_)) return;
+  ExpectGradientsMatch(GetParam().fn, MakeInputs(*device_, GetParam().inputs), 1e-7);
 }
 
 TEST_P(OpSuite, ShorterTypesStayClose) {
-  const std::vector<Tensor> exact = RunBothWays(GetParam(), MakeInputs(*cpu_, GetParam().inputs));
+  const std::vector<Tensor> exact = RunBothWays(GetParam(), MakeInputs(*device_, GetParam().inputs));
   for (const auto& [dtype, tolerance] : {std::pair(DType::kF32, 1e-5), {DType::kBF16, 2e-2}}) {
     const std::vector<Tensor> results =
-        RunBothWays(GetParam(), MakeInputs(*cpu_, GetParam().inputs, dtype));
+        RunBothWays(GetParam(), MakeInputs(*device_, GetParam().inputs, dtype));
     ASSERT_EQ(results.size(), exact.size());
     for (size_t k = 0; k < exact.size(); ++k) {
       const std::vector<double> a = exact[k].ToVector(), b = results[k].ToVector();
@@ -105,7 +105,7 @@ Tensor Restrided(const Tensor& x) {
 }
 
 TEST_P(OpSuite, StridesDoNotMatter) {
-  const Inputs inputs = MakeInputs(*cpu_, GetParam().inputs, DType::kF32);
+  const Inputs inputs = MakeInputs(*device_, GetParam().inputs, DType::kF32);
   Inputs strided;
   for (const Tensor& x : inputs) strided.push_back(Restrided(x));
   const std::vector<Tensor> a = RunBothWays(GetParam(), inputs);
@@ -122,9 +122,9 @@ TEST_P(OpSuite, StridesDoNotMatter) {
 TEST_P(OpSuite, ThreadsDoNotChangeBits) {
   const auto& specs = GetParam().large.empty() ? GetParam().inputs : GetParam().large;
   for (const DType dtype : {DType::kF32, DType::kBF16}) {
-    const std::vector<Tensor> one = RunBothWays(GetParam(), MakeInputs(*cpu_, specs, dtype));
+    const std::vector<Tensor> one = RunBothWays(GetParam(), MakeInputs(*device_, specs, dtype));
     for (const int num_threads : {2, 3}) {
-      const auto device = MakeCpuDevice({.num_threads = num_threads});
+      const auto device = testing::MakeTestDevice({.num_threads = num_threads});
       const std::vector<Tensor> many = RunBothWays(GetParam(), MakeInputs(*device, specs, dtype));
       for (size_t k = 0; k < one.size(); ++k) {
         EXPECT_EQ(one[k].ToVector(), many[k].ToVector())

@@ -7,8 +7,8 @@
 #include <cmath>
 #include <limits>
 
-#include "core/ops/devices.h"
 #include "core/tensor/tensor.h"
+#include "tests/testing/device.h"
 
 namespace trireme {
 namespace {
@@ -101,7 +101,7 @@ TYPED_TEST(ShortTypeTest, NanStaysNanWhateverItsPayload) {
 // The kernels must agree with the scalar conversions, and round f64 once.
 TYPED_TEST(ShortTypeTest, TensorsConvertAlike) {
   using T = typename TypeParam::Type;
-  const auto cpu = MakeCpuDevice();
+  const auto cpu = testing::MakeTestDevice();
   std::vector<T> all(65536);
   for (int bits = 0; bits < 65536; ++bits) all[bits] = FromBits<T>(bits);
   const Tensor x = Tensor::FromHost<T>(*cpu, {65536}, all);
@@ -113,18 +113,18 @@ TYPED_TEST(ShortTypeTest, TensorsConvertAlike) {
       const double expected = ValueOf<TypeParam>(static_cast<uint16_t>(bits));
       if (std::isnan(expected)) {
         ASSERT_TRUE(std::isnan(values[bits]));
-        ASSERT_TRUE(std::isnan(static_cast<float>(back.data<T>()[bits])));
+        ASSERT_TRUE(std::isnan(static_cast<float>(back.ToHost<T>()[bits])));
         continue;
       }
       ASSERT_EQ(values[bits], expected);
-      ASSERT_EQ(back.data<T>()[bits].bits, bits);
+      ASSERT_EQ(back.ToHost<T>()[bits].bits, bits);
     }
   }
 }
 
 TYPED_TEST(ShortTypeTest, F64RoundsOnce) {
   using T = typename TypeParam::Type;
-  const auto cpu = MakeCpuDevice();
+  const auto cpu = testing::MakeTestDevice();
   // Just above halfway between 1 and its successor: by way of f32 it would become a tie, and round
   // down.
   const double halfway = 1 + std::ldexp(1.0, -TypeParam::kMantissaBits - 1);
@@ -136,11 +136,11 @@ TYPED_TEST(ShortTypeTest, F64RoundsOnce) {
   const uint16_t one = T(1.0f).bits, next = one + 1;
   const std::vector<uint16_t> expected = {
       one, next, one, static_cast<uint16_t>(next | 0x8000), next, T(INFINITY).bits};
-  for (int i = 0; i < 6; ++i) EXPECT_EQ(x.data<T>()[i].bits, expected[i]) << i;
+  for (int i = 0; i < 6; ++i) EXPECT_EQ(x.ToHost<T>()[i].bits, expected[i]) << i;
 }
 
 TEST(ConversionTest, EveryPairOfTypesKeepsSmallIntegers) {
-  const auto cpu = MakeCpuDevice();
+  const auto cpu = testing::MakeTestDevice();
   const std::vector<double> values = {0, 1, 2, 3, 100, 128};
   const std::vector<DType> all = {DType::kF64, DType::kF32, DType::kBF16, DType::kF16,
                                   DType::kI64, DType::kI32, DType::kU8};
@@ -153,13 +153,13 @@ TEST(ConversionTest, EveryPairOfTypesKeepsSmallIntegers) {
 }
 
 TEST(ConversionTest, IntegersAreNotSqueezedThroughF32) {
-  const auto cpu = MakeCpuDevice();
+  const auto cpu = testing::MakeTestDevice();
   const int64_t big = (int64_t{1} << 53) + 1;
   const Tensor x = Tensor::FromHost<int64_t>(*cpu, {2}, {big, -big});
-  EXPECT_EQ(x.CopyTo(DType::kI64).data<int64_t>()[0], big);
+  EXPECT_EQ(x.CopyTo(DType::kI64).ToHost<int64_t>()[0], big);
   const Tensor y = Tensor::FromHost<int32_t>(*cpu, {1}, {16777217});
   EXPECT_EQ(y.CopyTo(DType::kF64).Item(), 16777217);
-  EXPECT_EQ(y.CopyTo(DType::kI64).data<int64_t>()[0], 16777217);
+  EXPECT_EQ(y.CopyTo(DType::kI64).ToHost<int64_t>()[0], 16777217);
 }
 
 }  // namespace

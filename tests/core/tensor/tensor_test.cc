@@ -5,7 +5,7 @@
 #include <numeric>
 
 #include "core/base/status.h"
-#include "core/ops/devices.h"
+#include "tests/testing/device.h"
 
 namespace trireme {
 namespace {
@@ -16,10 +16,10 @@ class TensorTest : public ::testing::Test {
   Tensor Range(const Shape& shape, DType dtype = DType::kF32) {
     std::vector<double> values(shape.numel());
     std::iota(values.begin(), values.end(), 0.0);
-    return Tensor::FromVector(*cpu_, shape, values, dtype);
+    return Tensor::FromVector(*device_, shape, values, dtype);
   }
 
-  std::unique_ptr<CpuDevice> cpu_ = MakeCpuDevice();
+  std::unique_ptr<Device> device_ = testing::MakeTestDevice();
 };
 
 TEST_F(TensorTest, KnowsItsShape) {
@@ -35,10 +35,10 @@ TEST_F(TensorTest, KnowsItsShape) {
 }
 
 TEST_F(TensorTest, ScalarsAndEmptyTensorsWork) {
-  const Tensor scalar = Tensor::Full(*cpu_, {}, DType::kF64, 7);
+  const Tensor scalar = Tensor::Full(*device_, {}, DType::kF64, 7);
   EXPECT_EQ(scalar.rank(), 0);
   EXPECT_EQ(scalar.Item(), 7);
-  const Tensor empty = Tensor::Zeros(*cpu_, {3, 0, 2}, DType::kF32);
+  const Tensor empty = Tensor::Zeros(*device_, {3, 0, 2}, DType::kF32);
   EXPECT_EQ(empty.numel(), 0);
   EXPECT_TRUE(empty.ToVector().empty());
   EXPECT_TRUE(empty.CopyTo(DType::kBF16).ToVector().empty());
@@ -63,7 +63,7 @@ TEST_F(TensorTest, StridedCopiesGoBothWays) {
   const std::vector<double> expected = {0, 4, 8, 1, 5, 9, 2, 6, 10, 3, 7, 11};
   EXPECT_EQ(transposed.Contiguous().ToVector(), expected);
   EXPECT_EQ(transposed.CopyTo(DType::kI32).ToVector(), expected);
-  const Tensor y = Tensor::Zeros(*cpu_, {3, 4}, DType::kBF16);
+  const Tensor y = Tensor::Zeros(*device_, {3, 4}, DType::kBF16);
   y.AsStrided({4, 3}, {1, 4}, 0).CopyFrom(transposed);
   EXPECT_EQ(y.ToVector(), x.ToVector());
   const Tensor broadcast = Range({3}).AsStrided({2, 3}, {0, 1}, 0);
@@ -92,7 +92,7 @@ TEST_F(TensorTest, LongTensorsAreCutWithoutLosingElements) {
   for (const int64_t n : {16383, 16384, 16385, 50001}) {
     const Tensor x = Range({n}, DType::kF64);
     EXPECT_EQ(x.CopyTo(DType::kF32).ToVector(), x.ToVector());
-    const Tensor padded = Tensor::Zeros(*cpu_, {n, 2}, DType::kF64);
+    const Tensor padded = Tensor::Zeros(*device_, {n, 2}, DType::kF64);
     padded.AsStrided({n}, {2}, 1).CopyFrom(x);
     EXPECT_EQ(padded.AsStrided({n}, {2}, 1).ToVector(), x.ToVector());
     EXPECT_EQ(padded.AsStrided({n}, {2}, 0).ToVector(), std::vector<double>(n, 0));
@@ -101,10 +101,10 @@ TEST_F(TensorTest, LongTensorsAreCutWithoutLosingElements) {
 
 TEST_F(TensorTest, MemoryIsCountedByKind) {
   const auto held = [&](MemoryKind kind) {
-    return cpu_->stats().current_bytes[static_cast<int>(kind)];
+    return device_->stats().current_bytes[static_cast<int>(kind)];
   };
   {
-    const Tensor x = Tensor::Empty(*cpu_, {1000}, DType::kF64, MemoryKind::kOptimizer);
+    const Tensor x = Tensor::Empty(*device_, {1000}, DType::kF64, MemoryKind::kOptimizer);
     EXPECT_GE(held(MemoryKind::kOptimizer), 8000);
     EXPECT_EQ(held(MemoryKind::kParameters), 0);
   }
@@ -116,14 +116,14 @@ TEST_F(TensorTest, StorageCanBeReleasedAndRefilled) {
   const Tensor view = x.View1D(10, 5);
   x.storage()->Release();
   EXPECT_FALSE(view.storage()->resident());
-  EXPECT_EQ(cpu_->stats().current_total_bytes, 0);
+  EXPECT_EQ(device_->stats().current_total_bytes, 0);
   x.storage()->Refill();
   x.Fill(3);
   EXPECT_EQ(view.ToVector(), std::vector<double>(5, 3));
 }
 
 TEST_F(TensorTest, MemoryThatIsNotThereIsAFailure) {
-  const auto small = MakeCpuDevice({.memory_limit_bytes = 1 << 20});
+  const auto small = testing::MakeTestDevice({.memory_limit_bytes = 1 << 20});
   const Status status = CatchFailure([&] { Tensor::Empty(*small, {1 << 20}, DType::kF32); });
   EXPECT_EQ(status.code(), absl::StatusCode::kResourceExhausted) << status;
 }
@@ -141,7 +141,7 @@ TEST_F(TensorDeathTest, MisuseIsRefused) {
   EXPECT_DEATH(x.AsStrided({3, 2}, {1, 3}, 0).WithShape({6}), "cannot be reshaped in place");
   EXPECT_DEATH(x.View1D(4, 3), "elements \\[4, 7\\)");
   EXPECT_DEATH(Tensor().shape(), "undefined tensor");
-  EXPECT_DEATH(Tensor::FromHost<float>(*cpu_, {2}, {1, 2, 3}), "values for shape");
+  EXPECT_DEATH(Tensor::FromHost<float>(*device_, {2}, {1, 2, 3}), "values for shape");
   x.storage()->Release();
   EXPECT_DEATH(x.ToVector(), "was released");
 }
