@@ -127,19 +127,31 @@ std::string DeviceMemory::Write(void* pointer, size_t bytes) {
   return wrong;
 }
 
-void DeviceMemory::BlockAllocated(void* pointer, size_t bytes) {
-  const std::lock_guard<std::mutex> lock(mutex_);
+std::pair<const size_t, DeviceMemory::Allocation>* DeviceMemory::HolderOf(const void* pointer,
+                                                                          size_t bytes) {
   const size_t offset = Offset(pointer);
   const auto next = allocations_.upper_bound(offset);
-  if (!Contains(pointer) || next == allocations_.begin()) return;
-  auto& [begin, allocation] = *std::prev(next);
-  if (!allocation.live || offset + bytes > begin + allocation.bytes) return;
-  if (!allocation.pooled) {
-    allocation.pooled = true;
-    shadow_.Fill(begin, allocation.bytes, ByteState::kFreed);
-  }
-  // Blocks that were there before.
-  auto& blocks = allocation.blocks;
+  if (!Contains(pointer) || next == allocations_.begin()) return nullptr;
+  auto& holder = *std::prev(next);
+  const bool holds = offset + bytes <= holder.first + holder.second.bytes;
+  return holder.second.live && holds ? &holder : nullptr;
+}
+
+void DeviceMemory::BeginPool(const void* pointer) {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  auto* holder = HolderOf(pointer, 0);
+  if (holder == nullptr || holder->second.pooled) return;
+  holder->second.pooled = true;
+  shadow_.Fill(holder->first, holder->second.bytes, ByteState::kFreed);
+}
+
+void DeviceMemory::BlockAllocated(void* pointer, size_t bytes) {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  auto* holder = HolderOf(pointer, bytes);
+  if (holder == nullptr) return;
+  const size_t offset = Offset(pointer);
+  auto& blocks = holder->second.blocks;
+  // Blocks that were there before are forgotten.
   auto old = blocks.lower_bound(offset);
   if (old != blocks.begin() && std::prev(old)->first + std::prev(old)->second.bytes > offset) --old;
   while (old != blocks.end() && old->first < offset + std::max<size_t>(bytes, 1)) {
@@ -151,14 +163,11 @@ void DeviceMemory::BlockAllocated(void* pointer, size_t bytes) {
 
 void DeviceMemory::BlockFreed(void* pointer, size_t bytes) {
   const std::lock_guard<std::mutex> lock(mutex_);
-  const size_t offset = Offset(pointer);
-  const auto next = allocations_.upper_bound(offset);
-  if (!Contains(pointer) || next == allocations_.begin()) return;
-  auto& [begin, allocation] = *std::prev(next);
-  if (!allocation.live || offset + bytes > begin + allocation.bytes) return;
-  const auto block = allocation.blocks.find(offset);
-  if (block != allocation.blocks.end()) block->second.live = false;
-  shadow_.Fill(offset, bytes, ByteState::kFreed);
+  auto* holder = HolderOf(pointer, bytes);
+  if (holder == nullptr) return;
+  const auto block = holder->second.blocks.find(Offset(pointer));
+  if (block != holder->second.blocks.end()) block->second.live = false;
+  shadow_.Fill(Offset(pointer), bytes, ByteState::kFreed);
 }
 
 std::string DeviceMemory::Describe(const void* pointer) const {

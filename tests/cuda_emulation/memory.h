@@ -45,7 +45,8 @@ class DeviceMemory {
   std::string CheckBounds(const void* pointer, size_t bytes, const char* verb) const;
 
   // Of a pool: a block of an allocation, handed out and taken back. What no block holds is out of
-  // bounds from the first block on.
+  // bounds once the pool has begun.
+  void BeginPool(const void* pointer);
   void BlockAllocated(void* pointer, size_t bytes);
   void BlockFreed(void* pointer, size_t bytes);
 
@@ -67,6 +68,8 @@ class DeviceMemory {
     bool pooled = false;
     std::map<size_t, Block> blocks;  // By offset.
   };
+  // The live allocation that holds the range, or null.
+  std::pair<const size_t, Allocation>* HolderOf(const void* pointer, size_t bytes);
   // The allocation at or before the offset.
   const std::pair<const size_t, Allocation>* FindAllocation(size_t offset) const;
 

@@ -4,6 +4,7 @@
 #include <memory>
 #include <vector>
 
+#include "core/device/cuda/block_hooks.h"
 #include "tests/cuda_emulation/errors.h"
 #include "tests/cuda_emulation/runtime.h"
 
@@ -175,6 +176,27 @@ cudaError_t cudaMemsetAsync(void* pointer, int value, size_t bytes, cudaStream_t
     if (code == cudaSuccess) memset(pointer, value, bytes);
     return code;
   }}));
+}
+
+// Of the caching allocator of the plug-in (core/device/cuda/block_hooks.h).
+void trireme_device_block_allocated(void* data, size_t bytes, cudaStream_t handle) {
+  Machine& machine = Machine::Get();
+  CUstream_st& stream = machine.Stream(handle);
+  EmulatedDevice& device = *stream.device;
+  device.memory.BeginPool(data);
+  machine.Enqueue(stream, {"block allocated", [&device, data, bytes] {
+    device.memory.BlockAllocated(data, bytes);
+    return cudaSuccess;
+  }});
+}
+void trireme_device_block_freed(void* data, size_t bytes, cudaStream_t handle) {
+  Machine& machine = Machine::Get();
+  CUstream_st& stream = machine.Stream(handle);
+  EmulatedDevice& device = *stream.device;
+  machine.Enqueue(stream, {"block freed", [&device, data, bytes] {
+    device.memory.BlockFreed(data, bytes);
+    return cudaSuccess;
+  }});
 }
 
 }  // extern "C"
