@@ -113,6 +113,16 @@ bool Machine::IsAwaited(const EmulatedDevice& device) {
                      [](const auto* done) { return !(*done)(); });
 }
 
+bool Machine::IsNeeded(EmulatedDevice& device) {
+  bool needed = false;
+  std::erase_if(device.needed, [&needed](const auto& flag) {
+    const auto alive = flag.lock();
+    needed |= alive != nullptr && alive->load(std::memory_order_relaxed) != 0;
+    return alive == nullptr;
+  });
+  return needed;
+}
+
 void Machine::WakeWorkers() {
   for (const auto& device : devices_) {
     if (device != nullptr) device->work.notify_all();
@@ -138,7 +148,9 @@ bool Machine::MayRun(const EmulatedDevice& device, const CUstream_st& stream) co
 CUstream_st* Machine::Pick(EmulatedDevice& device) {
   std::vector<CUstream_st*> candidates;
   auto consider = [&](CUstream_st& stream) {
-    if (!stream.tasks.empty() && MayRun(device, stream)) candidates.push_back(&stream);
+    if (!stream.tasks.empty() && !stream.stalled && MayRun(device, stream)) {
+      candidates.push_back(&stream);
+    }
   };
   consider(device.legacy_stream);
   for (const auto& stream : device.streams) consider(*stream);
@@ -173,9 +185,15 @@ void Machine::Recover() {
 }
 
 void Machine::Work(EmulatedDevice& device) {
+  using std::chrono::microseconds;
+  using Clock = std::chrono::steady_clock;
   std::unique_lock<std::mutex> lock(mutex_);
   auto is_time = [&device] {
-    return IsAwaited(device) || std::chrono::steady_clock::now() >= device.last_news + kPatience;
+    return IsAwaited(device) || Clock::now() >= device.last_news + kPatience || IsNeeded(device);
+  };
+  auto forget_stalls = [&device] {
+    device.legacy_stream.stalled = false;
+    for (const auto& stream : device.streams) stream->stalled = false;
   };
   for (;;) {
     if (device.failure != cudaSuccess || !HasWork(device)) {
@@ -183,12 +201,16 @@ void Machine::Work(EmulatedDevice& device) {
       continue;
     }
     if (!is_time()) {
-      device.work.wait_until(lock, device.last_news + kPatience);
+      // Other processes cannot wake us.
+      const auto soon = Clock::now() + microseconds(500);
+      device.work.wait_until(lock, device.needed.empty()
+                                       ? device.last_news + kPatience
+                                       : std::min(device.last_news + kPatience, soon));
       continue;
     }
     CUstream_st* stream = Pick(device);
     if (stream == nullptr) {
-      device.work.wait_for(lock, std::chrono::milliseconds(1));
+      device.work.wait_for(lock, microseconds(1000));
       continue;
     }
     device.memory.Open();
@@ -199,16 +221,27 @@ void Machine::Work(EmulatedDevice& device) {
       const cudaError_t result = task.run();
       lock.lock();
       device.busy = false;
-      stream->tasks.pop_front();
-      ++stream->completed;
-      if (result != cudaSuccess && device.failure == cudaSuccess) {
-        device.failure = result;
-        DropWork(device);
+      stream->stalled = result == cudaErrorNotReady;
+      if (!stream->stalled) {
+        stream->tasks.pop_front();
+        ++stream->completed;
+        forget_stalls();
+        if (result != cudaSuccess && device.failure == cudaSuccess) {
+          device.failure = result;
+          DropWork(device);
+        }
       }
       changed_.notify_all();
       stream = is_time() ? Pick(device) : nullptr;
     }
     device.memory.Close();
+    const bool stalled = std::any_of(device.streams.begin(), device.streams.end(),
+                                     [](const auto& other) { return other->stalled; }) ||
+                         device.legacy_stream.stalled;
+    if (stalled) {
+      forget_stalls();
+      device.work.wait_for(lock, microseconds(50));
+    }
   }
 }
 

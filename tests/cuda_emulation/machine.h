@@ -7,6 +7,7 @@
 
 #include <cuda_runtime_api.h>
 
+#include <atomic>
 #include <chrono>
 #include <condition_variable>
 #include <cstdint>
@@ -35,6 +36,7 @@ struct EventState {
 
 struct Task {
   const char* name;
+  // cudaErrorNotReady: it has not ended, and wants to be run again when others had their turn.
   std::function<cudaError_t()> run;
   std::function<bool()> ready = nullptr;  // Empty: always. Called with the machine's mutex held.
   uint64_t number = 0;          // In the order of the host's calls.
@@ -55,6 +57,7 @@ struct CUstream_st {
   std::deque<trireme::emulation::Task> tasks;
   uint64_t enqueued = 0;
   uint64_t completed = 0;
+  bool stalled = false;  // Its task could not go on when it was last tried.
 };
 
 namespace trireme::emulation {
@@ -72,6 +75,8 @@ class EmulatedDevice {
   std::vector<const std::function<bool()>*> awaited;  // What host threads wait for.
   bool busy = false;                                  // A task runs, without the mutex.
   std::condition_variable work;                       // For the worker.
+  // Set by ranks of other devices that wait for this one.
+  std::vector<std::weak_ptr<std::atomic<uint32_t>>> needed;
   std::chrono::steady_clock::time_point last_news;
   cudaError_t failure = cudaSuccess;  // Sticky.
   uint64_t random = 0;
@@ -106,6 +111,7 @@ class Machine {
   std::mutex& mutex() { return mutex_; }
   // What tasks of other devices are ready for may have happened. With the mutex held.
   void WakeWorkers();
+  void WakeHosts() { changed_.notify_all(); }
 
  private:
   Machine();
@@ -114,6 +120,7 @@ class Machine {
   bool MayRun(const EmulatedDevice& device, const CUstream_st& stream) const;
   static bool HasWork(const EmulatedDevice& device);
   static bool IsAwaited(const EmulatedDevice& device);
+  static bool IsNeeded(EmulatedDevice& device);
   static void DropWork(EmulatedDevice& device);
 
   std::mutex mutex_;
