@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <vector>
 
+#include "core/base/labels.h"
 #include "core/tensor/tensor.h"
 
 namespace trireme {
@@ -31,8 +32,6 @@ struct TokenLayout {
 
   int64_t num_tokens() const { return position.dim(0); }
 };
-
-inline constexpr int32_t kIgnoredLabel = -1;
 
 struct Batch {
   Tensor inputs;            // i32 [n] tokens, or f32 [n, features...].

@@ -2,6 +2,9 @@
 // PODs of Views, only declared here: the header of each op defines its own.
 #pragma once
 
+#include <string>
+#include <vector>
+
 #include "core/base/log.h"
 #include "core/device/device.h"
 
@@ -16,6 +19,16 @@ struct KernelTable {
 #include "core/ops/kernels.def"
 #undef KERNEL
 };
+
+// The names of the slots that a table leaves empty.
+inline std::vector<std::string> MissingKernels(const KernelTable& table) {
+  std::vector<std::string> names;
+#define KERNEL(Name) \
+  if (table.Name == nullptr) names.push_back(#Name);
+#include "core/ops/kernels.def"
+#undef KERNEL
+  return names;
+}
 
 // Launch(device, &KernelTable::Copy, {src, dst}). The kernel may throw Failure (memory).
 template <typename Args>

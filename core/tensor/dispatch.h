@@ -1,7 +1,6 @@
-// From a run-time DType to a C++ type.
+// From a run-time DType to a C++ type. No Abseil here: kernels include it.
 #pragma once
 
-#include "core/base/log.h"
 #include "core/tensor/dtype.h"
 
 namespace trireme {
@@ -10,6 +9,9 @@ template <typename T>
 struct TypeTag {
   using type = T;
 };
+
+// Ends the program: checks above the kernels let only types through that they are built for.
+[[noreturn]] void NoKernelFor(DType dtype, const char* op);
 
 // Calls fn(TypeTag<T>) for the compute types f64, f32, bf16: the only ones kernels are built for.
 template <typename Fn>
@@ -22,7 +24,7 @@ void DispatchFloating(DType dtype, const char* op, Fn&& fn) {
     case DType::kBF16:
       return fn(TypeTag<bfloat16>());
     default:
-      LOG(FATAL) << "no kernel for " << DTypeName(dtype) << " [" << op << "]";
+      NoKernelFor(dtype, op);
   }
 }
 

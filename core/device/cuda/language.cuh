@@ -34,4 +34,33 @@ __device__ __forceinline__ void MmaBf16(float (&d)[4], const uint32_t (&a)[4],
       : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
 }
 
+// Four 8 x 8 matrices of 16-bit elements from shared memory. Lanes 8 i to 8 i + 7 name the rows of
+// matrix i, 16 aligned bytes each; d[i] of lane l gets of matrix i the elements (l / 4, 2 (l % 4))
+// and the one to its right, which are what MmaBf16 wants of a, and of b where its columns are rows
+// in memory. (PTX ISA: ldmatrix.)
+__device__ __forceinline__ void LoadMatrices(uint32_t (&d)[4], const void* row) {
+  const uint32_t address = static_cast<uint32_t>(__cvta_generic_to_shared(row));
+  asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];"
+               : "=r"(d[0]), "=r"(d[1]), "=r"(d[2]), "=r"(d[3])
+               : "r"(address)
+               : "memory");
+}
+
+// The same, each matrix transposed: the elements (2 (l % 4), l / 4) and the one below, which are what
+// MmaBf16 wants of b where its rows are rows in memory.
+__device__ __forceinline__ void LoadMatricesTransposed(uint32_t (&d)[4], const void* row) {
+  const uint32_t address = static_cast<uint32_t>(__cvta_generic_to_shared(row));
+  asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0, %1, %2, %3}, [%4];"
+               : "=r"(d[0]), "=r"(d[1]), "=r"(d[2]), "=r"(d[3])
+               : "r"(address)
+               : "memory");
+}
+
+// Two numbers rounded to bf16, the first one in the lower half.
+__device__ __forceinline__ uint32_t PackBf16(float low, float high) {
+  uint32_t packed;
+  asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(packed) : "f"(high), "f"(low));
+  return packed;
+}
+
 }  // namespace trireme

@@ -1,4 +1,5 @@
 // Binary, Compare, Where and Scale on the CPU.
+#include "core/base/log.h"
 #include "core/ops/cpu/element.h"
 #include "core/ops/cpu/strided_loop.h"
 #include "core/ops/elementwise.h"

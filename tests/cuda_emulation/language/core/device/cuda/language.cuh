@@ -15,11 +15,16 @@
 #include <utility>
 
 #include "tests/cuda_emulation/builtins.h"
+#include "tests/cuda_emulation/device_math.h"
 
 #define threadIdx (::trireme::emulation::AllDims(::trireme::emulation::ThreadIndex))
 #define blockIdx (::trireme::emulation::AllDims(::trireme::emulation::BlockIndex))
 #define blockDim (::trireme::emulation::AllDims(::trireme::emulation::BlockSize))
 #define gridDim (::trireme::emulation::AllDims(::trireme::emulation::GridSize))
+
+// Of the launch, the machine checks what it is told.
+#undef __launch_bounds__
+#define __launch_bounds__(...)
 
 inline constexpr int warpSize = 32;
 
@@ -205,36 +210,6 @@ T atomicCAS(T* address, std::type_identity_t<T> expected, std::type_identity_t<T
       address, [expected, desired](T old) { return old == expected ? desired : old; });
 }
 
-inline float rsqrtf(float x) { return 1.0f / sqrtf(x); }
-inline float rsqrt(float x) { return 1.0f / sqrtf(x); }
-inline double rsqrt(double x) { return 1.0 / sqrt(x); }
-inline unsigned __float_as_uint(float x) { return std::bit_cast<unsigned>(x); }
-inline int __float_as_int(float x) { return std::bit_cast<int>(x); }
-inline float __uint_as_float(unsigned x) { return std::bit_cast<float>(x); }
-inline float __int_as_float(int x) { return std::bit_cast<float>(x); }
-inline int __popc(unsigned x) { return std::popcount(x); }
-inline int __clz(int x) { return std::countl_zero(static_cast<unsigned>(x)); }
-inline int __ffs(int x) { return __builtin_ffs(x); }
-inline unsigned __umulhi(unsigned x, unsigned y) {
-  return static_cast<unsigned>((uint64_t{x} * y) >> 32);
-}
-
-// nvcc's min and max mix types by the usual conversions.
-template <typename T, typename U>
-  requires(std::is_arithmetic_v<T> && std::is_arithmetic_v<U>)
-constexpr std::common_type_t<T, U> min(T a, U b) {
-  using Common = std::common_type_t<T, U>;
-  return static_cast<Common>(b) < static_cast<Common>(a) ? static_cast<Common>(b)
-                                                         : static_cast<Common>(a);
-}
-template <typename T, typename U>
-  requires(std::is_arithmetic_v<T> && std::is_arithmetic_v<U>)
-constexpr std::common_type_t<T, U> max(T a, U b) {
-  using Common = std::common_type_t<T, U>;
-  return static_cast<Common>(a) < static_cast<Common>(b) ? static_cast<Common>(b)
-                                                         : static_cast<Common>(a);
-}
-
 [[noreturn]] inline void __trap(
     const trireme::emulation::Site& site = trireme::emulation::Site::current()) {
   trireme::emulation::Trap(site);
@@ -251,9 +226,6 @@ const void* KernelAddress(void (*kernel)(Params...)) {
   return address;
 }
 
-inline void MmaBf16(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2],
-                    const emulation::Site& site = emulation::Site::current()) {
-  emulation::WarpMatrixMultiply(d, a, b, site);
-}
-
 }  // namespace trireme
+
+#include "tests/cuda_emulation/warp_matrices.h"
