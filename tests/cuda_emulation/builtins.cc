@@ -113,10 +113,12 @@ uint64_t WarpShuffle(WarpOperation operation, uint32_t mask, uint64_t bits, int 
           if ((meeting >> lane & 1) == 0) continue;
           auto& record = *static_cast<ShuffleRecord*>(records[lane]);
           const int source = SourceLane(record, lane);
-          // From a lane that is not there comes anything: here, what looks like nothing else.
-          record.result = source >= 0 && source < 32 && (meeting >> source & 1) != 0
-                              ? static_cast<const ShuffleRecord*>(records[source])->bits
-                              : 0xFFFFDEADFFFFDEAD;
+          if (source < 0 || source >= 32 || (meeting >> source & 1) == 0) {
+            Execution::Current()->Stop(
+                cudaErrorLaunchFailure,
+                Format("lane %d shuffles from lane %d, which does not take part", lane, source));
+          }
+          record.result = static_cast<const ShuffleRecord*>(records[source])->bits;
         }
       },
       site);

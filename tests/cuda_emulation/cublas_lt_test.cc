@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "core/tensor/dtype.h"
+#include "tests/cuda_emulation/device_memory.h"
 #include "tests/cuda_emulation/errors.h"
 
 namespace trireme::emulation {
@@ -30,14 +31,6 @@ cudaDataType_t TypeOf() {
   return std::is_same_v<T, float> ? CUDA_R_32F : CUDA_R_16BF;
 }
 
-template <typename T>
-T* OnDevice(const std::vector<T>& values) {
-  void* data = nullptr;
-  EXPECT_EQ(cudaMalloc(&data, values.size() * sizeof(T)), cudaSuccess);
-  EXPECT_EQ(cudaMemcpyAsync(data, values.data(), values.size() * sizeof(T), cudaMemcpyDefault, nullptr),
-            cudaSuccess);
-  return static_cast<T*>(data);
-}
 template <typename T>
 std::vector<T> Values(int n, int start) {
   std::vector<T> values(static_cast<size_t>(n));

@@ -5,6 +5,8 @@
 #include <thread>
 #include <utility>
 
+#include "tests/cuda_emulation/faults.h"
+
 namespace trireme::emulation {
 namespace {
 
@@ -32,6 +34,7 @@ Machine& Machine::Get() {
 Machine::Machine() : seed_(EnvironmentNumber("TRIREME_EMULATION_SEED", 0)) {
   const uint64_t num_devices = EnvironmentNumber("TRIREME_EMULATED_GPUS", 8);
   devices_.resize(static_cast<size_t>(num_devices));
+  InstallFaultHandler();
 }
 
 EmulatedDevice* Machine::device(int index) {
@@ -60,6 +63,10 @@ int Machine::current_index() const { return current_device; }
 
 EmulatedDevice* Machine::DeviceOf(const void* pointer) {
   const std::lock_guard<std::mutex> lock(mutex_);
+  return DeviceAt(pointer);
+}
+
+EmulatedDevice* Machine::DeviceAt(const void* pointer) const {
   for (const auto& device : devices_) {
     if (device != nullptr && device->memory.Contains(pointer)) return device.get();
   }
@@ -187,6 +194,7 @@ void Machine::Recover() {
 void Machine::Work(EmulatedDevice& device) {
   using std::chrono::microseconds;
   using Clock = std::chrono::steady_clock;
+  UseSignalStack();
   std::unique_lock<std::mutex> lock(mutex_);
   auto is_time = [&device] {
     return IsAwaited(device) || Clock::now() >= device.last_news + kPatience || IsNeeded(device);

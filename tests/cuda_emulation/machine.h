@@ -94,8 +94,9 @@ class Machine {
   cudaError_t SetCurrent(int index);
   int current_index() const;
   PinnedMemory& pinned() { return pinned_; }
-  // The device whose memory this is, or null.
+  // The device whose memory this is, or null. DeviceAt takes no lock: for a program that dies.
   EmulatedDevice* DeviceOf(const void* pointer);
+  EmulatedDevice* DeviceAt(const void* pointer) const;
 
   CUstream_st& Stream(cudaStream_t stream);
   cudaError_t Enqueue(CUstream_st& stream, Task task);
