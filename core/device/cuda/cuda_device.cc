@@ -79,6 +79,7 @@ Status CudaDevice::Init() {
   uuid_ = absl::BytesToHexString(
       absl::string_view(properties.uuid.bytes, sizeof(properties.uuid.bytes)));
   ASSIGN_OR_RETURN(compute_, CudaQueue::Create());
+  launch_stream_ = compute_->stream();
   allocator_ = std::make_unique<CachingAllocator>(
       std::make_unique<CudaMemory>(ordinal_, compute_->stream()), options_.memory_limit_bytes);
   pinned_ = std::make_unique<CachingAllocator>(std::make_unique<PinnedMemory>(), 0);
@@ -147,8 +148,18 @@ void CudaDevice::Copy(void* dst, const void* src, size_t bytes, Queue& queue) {
 
 Status CudaDevice::Synchronize() {
   CUDA_OR_RETURN(cudaSetDevice(ordinal_));
-  CUDA_OR_RETURN(cudaStreamSynchronize(stream()));
+  const cudaError_t code = cudaStreamSynchronize(stream());
+  {
+    const std::lock_guard<std::mutex> lock(failed_mutex_);
+    RETURN_IF_ERROR(failed_);
+  }
+  CUDA_OR_RETURN(code);
   return TakeFault();
+}
+
+void CudaDevice::Fail(const Status& status) {
+  const std::lock_guard<std::mutex> lock(failed_mutex_);
+  failed_.Update(status);
 }
 
 Status CudaDevice::TakeFault() {
@@ -177,7 +188,7 @@ CudaDevice& AsCuda(Device& device) {
 cudaStream_t ComputeStream(Device& device) {
   CudaDevice& cuda = AsCuda(device);
   cuda.MakeCurrent();
-  return cuda.stream();
+  return cuda.launch_stream();
 }
 
 int NumMultiprocessors(Device& device) { return AsCuda(device).num_multiprocessors(); }

@@ -62,9 +62,15 @@ class CudaDevice : public Device {
   MemoryStats stats() const override { return allocator_->stats(); }
   void ResetPeaks() override { allocator_->ResetPeaks(); }
 
+  // What happens beside the compute stream and spoils its work, a collective that was aborted say:
+  // the first is what Synchronize returns from now on. Thread-safe.
+  void Fail(const Status& status);
+
   // CUDA's idea of the device to use belongs to each thread. Calls that need one call this first.
   void MakeCurrent() const;
   cudaStream_t stream() const { return compute_->stream(); }
+  // Where kernels go: the compute stream, but for the life of a StreamScope.
+  cudaStream_t launch_stream() const { return launch_stream_; }
   int num_multiprocessors() const { return num_multiprocessors_; }
   bool allow_tf32() const { return options_.allow_tf32; }
   DeviceFaults* faults() const { return faults_; }
@@ -73,6 +79,7 @@ class CudaDevice : public Device {
   void* State(std::type_index type, const std::function<std::shared_ptr<void>()>& make);
 
  private:
+  friend class StreamScope;
   CudaDevice(const CudaOptions& options, const KernelTable& kernels)
       : Device(kernels), options_(options) {}
   Status Init();
@@ -83,12 +90,30 @@ class CudaDevice : public Device {
   std::string name_, uuid_;
   int num_multiprocessors_ = 0;
   std::unique_ptr<CudaQueue> compute_;
+  cudaStream_t launch_stream_ = nullptr;
   std::unique_ptr<CachingAllocator> allocator_;
   std::unique_ptr<CachingAllocator> pinned_;
   Staging staging_;
   DeviceFaults* faults_ = nullptr;  // Pinned: kernels write it, the host reads it.
+  std::mutex failed_mutex_;
+  Status failed_;
   std::mutex states_mutex_;
   std::unordered_map<std::type_index, std::shared_ptr<void>> states_;
+};
+
+// Kernels launched in its scope go to another stream. What they use must be kept until the compute
+// stream has waited for that stream. For the thread of the rank.
+class StreamScope {
+ public:
+  StreamScope(CudaDevice& device, cudaStream_t stream) : device_(device) {
+    device_.launch_stream_ = stream;
+  }
+  ~StreamScope() { device_.launch_stream_ = device_.stream(); }
+  StreamScope(const StreamScope&) = delete;
+  StreamScope& operator=(const StreamScope&) = delete;
+
+ private:
+  CudaDevice& device_;
 };
 
 // The GPU behind a device. CHECKs that it is one.

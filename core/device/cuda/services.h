@@ -13,7 +13,8 @@ namespace trireme {
 
 class Device;
 
-cudaStream_t ComputeStream(Device& device);  // CHECKs that it is a CUDA device.
+// Where kernels go: the compute stream, or that of a StreamScope. CHECKs that it is a CUDA device.
+cudaStream_t ComputeStream(Device& device);
 int NumMultiprocessors(Device& device);
 bool AllowTf32(Device& device);  // Whether f32 products may be rounded to TF32.
 DeviceFaults* Faults(Device& device);
