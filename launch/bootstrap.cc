@@ -16,9 +16,8 @@
 
 #include "core/base/log.h"
 #include "core/base/rng.h"
-#include "core/ops/devices.h"
+#include "launch/agreement.h"
 #include "launch/command_line.h"
-#include "launch/text_exchange.h"
 #include "parallel/comm/local.h"
 #include "parallel/comm/mpi.h"
 
@@ -38,6 +37,15 @@ int RanksSharing(absl::Span<const RankPlacement> placements, int rank) {
     sharing += shared && overlap;
   }
   return std::max(sharing, 1);
+}
+
+// How many lower ranks are on the same machine.
+int RankOnHost(absl::Span<const RankPlacement> placements, int rank) {
+  int number = 0;
+  for (int other = 0; other < rank; ++other) {
+    number += placements[other].host == placements[rank].host;
+  }
+  return number;
 }
 
 StatusOr<std::vector<RankPlacement>> GatherPlacements(Communicator& world) {
@@ -62,8 +70,14 @@ Status RunRank(Communicator& world, const WorldOptions& options,
   return CatchFailure([&] {
     const int threads = options.threads > 0 ? static_cast<int>(options.threads)
                                             : DefaultThreads(placements, world.rank());
-    const auto device = MakeCpuDevice({.num_threads = threads});
-    ThrowIfError(fn({world, *device, ThreadsWarning(placements, world.rank(), threads)}));
+    const RankDevice made = ValueOrThrow(
+        MakeRankDevice(world, options.device, RankOnHost(placements, world.rank()), threads,
+                       options.comm));
+    std::vector<std::string> remarks = {made.remark,
+                                        ThreadsWarning(placements, world.rank(), threads)};
+    std::erase(remarks, "");
+    ThrowIfError(fn({world, made.communicator == nullptr ? world : *made.communicator,
+                     *made.device, std::move(remarks)}));
   });
 }
 

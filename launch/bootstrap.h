@@ -6,13 +6,15 @@
 #include <cstdint>
 #include <functional>
 #include <string>
+#include <vector>
 
 #include "absl/strings/string_view.h"
 #include "absl/types/span.h"
 
 #include "core/base/status.h"
-#include "core/device/cpu/cpu_device.h"
+#include "core/device/device.h"
 #include "launch/launched_world.h"
+#include "launch/rank_device.h"
 #include "parallel/comm/communicator.h"
 
 namespace trireme {
@@ -55,13 +57,15 @@ int DefaultThreads(absl::Span<const RankPlacement> placements, int rank);
 std::string ThreadsWarning(absl::Span<const RankPlacement> placements, int rank, int threads);
 
 struct RankContext {
-  Communicator& world;
-  CpuDevice& device;
-  std::string threads_warning;  // Rank 0 tells it.
+  Communicator& world;         // Of tensors on the host: agreements, checkpoints.
+  Communicator& tensor_world;  // Of tensors on the device; the same ranks, on the CPU the same object.
+  Device& device;
+  std::vector<std::string> remarks;  // Lines for the user, about what was chosen. Rank 0 tells them.
 };
 
 struct WorldOptions {
   CommOptions comm = {};
+  DeviceChoice device = {};
   int64_t threads = 0;  // Of each rank; 0: DefaultThreads.
 };
 

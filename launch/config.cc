@@ -28,6 +28,8 @@ constexpr absl::string_view kDefaults = R"(
   run_dir: "runs/run"
   seed: 1
   dtype: "f32"
+  device: "auto"
+  allow_tf32: false
   mesh {
     replica: 0 pipeline: 1 shard: 1 sequence: 1 tensor: 1
     zero_stage: 1 sharded_stream: false units_of_stage: ""

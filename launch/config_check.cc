@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <limits>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 
@@ -59,6 +60,11 @@ class Resolver {
     const std::vector<std::string> dtypes = {"f32", "bf16", "f64"};
     if (std::find(dtypes.begin(), dtypes.end(), config_.dtype()) == dtypes.end()) {
       return Error("dtype", UnknownNameMessage("dtype", config_.dtype(), dtypes));
+    }
+    const std::vector<std::string> devices = {"auto", "cpu", "cuda"};
+    if (std::find(devices.begin(), devices.end(), config_.device()) == devices.end() &&
+        !absl::StartsWith(config_.device(), "cuda_")) {
+      return Error("device", UnknownNameMessage("device", config_.device(), devices));
     }
     RETURN_IF_ERROR(ResolveMesh());
     RETURN_IF_ERROR(ResolveBatch());

@@ -80,7 +80,7 @@ Status Evaluate(const Evaluated& evaluated, int64_t num_batches, const RankConte
   }
   PhaseTimer phases;
   ASSIGN_OR_RETURN(const std::unique_ptr<Trainer> trainer,
-                   Trainer::Create(config, *dataset, rank.world, rank.device, phases));
+                   Trainer::Create(config, *dataset, rank.tensor_world, rank.device, phases));
   ASSIGN_OR_RETURN(CheckpointReader reader, CheckpointReader::Open(evaluated.checkpoint));
   for (const SavedTensor& tensor : ParameterTensors(trainer->model().parameters())) {
     RETURN_IF_ERROR(reader.Read(tensor));
@@ -125,6 +125,10 @@ int RunEval(const CommandLine& line) {
   const StatusOr<Evaluated> evaluated = Load(line, request->plan.num_ranks);
   WorldOptions options;
   options.threads = request->threads;
+  if (evaluated.ok()) {
+    const RunConfig& config = evaluated->loaded.config;
+    options.device = {config.device(), config.allow_tf32()};
+  }
   return RunWorld(request->plan, evaluated.status(), options, [&](const RankContext& rank) {
     return Evaluate(*evaluated, request->num_batches, rank);
   });

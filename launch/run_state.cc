@@ -4,7 +4,7 @@
 
 #include "launch/checkpoint/checkpoint_reader.h"
 #include "launch/config.h"
-#include "launch/text_exchange.h"
+#include "launch/agreement.h"
 
 namespace trireme {
 std::vector<SavedTensor> ParameterTensors(const ParameterSet& parameters) {

@@ -12,7 +12,7 @@
 #include "launch/run_reporter.h"
 #include "launch/run_state.h"
 #include "launch/stop_signal.h"
-#include "launch/text_exchange.h"
+#include "launch/agreement.h"
 #include "launch/trainer.h"
 
 namespace trireme {
@@ -21,8 +21,7 @@ namespace {
 class Run {
  public:
   Run(const LoadedConfig& loaded, const RankContext& rank)
-      : loaded_(loaded), config_(loaded.config), world_(rank.world), device_(rank.device),
-        threads_warning_(rank.threads_warning) {}
+      : loaded_(loaded), config_(loaded.config), rank_(rank), world_(rank.world) {}
 
   StatusOr<RunEnding> Execute(const std::string& resume) {
     RETURN_IF_ERROR(Prepare(resume));
@@ -58,8 +57,10 @@ class Run {
 
     ASSIGN_OR_RETURN(reporter_, RunReporter::Create({config_.run_dir(), world_.rank(),
                                                      config_.num_steps(), config_.log_every()}));
-    if (world_.rank() == 0 && !threads_warning_.empty()) reporter_->Line(threads_warning_);
-    ASSIGN_OR_RETURN(trainer_, Trainer::Create(config_, *dataset_, world_, device_,
+    if (world_.rank() == 0) {
+      for (const std::string& remark : rank_.remarks) reporter_->Line(remark);
+    }
+    ASSIGN_OR_RETURN(trainer_, Trainer::Create(config_, *dataset_, rank_.tensor_world, rank_.device,
                                                reporter_->phases()));
     RETURN_IF_ERROR(LoadCheckpoint(from, resume));
     return reporter_->Start(trainer_->step());
@@ -105,7 +106,9 @@ class Run {
     metrics.step_seconds = absl::ToDoubleSeconds(absl::Now() - start);
     metrics.model_flops = report.flops;
     std::map<std::string, int64_t> sent;
-    for (const auto& [what, bytes] : world_.journal().SentBytes()) sent[what.first] += bytes;
+    for (const auto& [what, bytes] : rank_.tensor_world.journal().SentBytes()) {
+      sent[what.first] += bytes;
+    }
     for (const auto& [axis, bytes] : sent) {
       if (axis == world_.axis()) continue;  // Agreements about the run, not the training.
       metrics.comm_bytes[axis] = bytes - std::exchange(sent_bytes_[axis], bytes);
@@ -115,15 +118,8 @@ class Run {
 
   // A signal may reach some ranks only, and at different times.
   StatusOr<int> AgreeOnStopSignal() {
-    int signal = StopSignal();
-    if (world_.size() == 1) return signal;
-    RETURN_IF_ERROR(CatchFailure([&] {
-      const int64_t mine = signal;
-      const Tensor largest = Tensor::FromHost<int64_t>(device_, {1}, {&mine, 1});
-      ThrowIfError(world_.AllReduce(largest, {.purpose = "stop", .op = ReduceOp::kMax})->Wait());
-      signal = static_cast<int>(largest.Item());
-    }));
-    return signal;
+    ASSIGN_OR_RETURN(const int64_t signal, LargestOf(world_, StopSignal()));
+    return static_cast<int>(signal);
   }
 
   Status EvaluateNow() {
@@ -150,9 +146,8 @@ class Run {
 
   const LoadedConfig& loaded_;
   const RunConfig& config_;
+  const RankContext& rank_;
   Communicator& world_;
-  CpuDevice& device_;
-  const std::string threads_warning_;
   std::unique_ptr<Dataset> dataset_;
   std::unique_ptr<RunReporter> reporter_;
   std::unique_ptr<Trainer> trainer_;

@@ -59,6 +59,7 @@ int RunTrain(const CommandLine& line) {
   if (loaded.ok()) {
     options.comm.deadline = absl::Seconds(loaded->config.deadline_seconds());
     options.threads = loaded->config.threads();
+    options.device = {loaded->config.device(), loaded->config.allow_tf32()};
   }
   InstallStopSignals();
   std::atomic<bool> stopped = false;

@@ -20,6 +20,7 @@ constexpr Flag kFlags[] = {
     {"ranks", "N", "ranks, as threads of this process (8)"},
     {"mpi", nullptr, "the ranks are the processes that mpirun started instead"},
     {"dtype", "f64|f32", "f64 (the default): equal within 1e-10; f32: at most twice as far from f64 as one rank"},
+    {"device", "NAME", "of the ranks: cpu (the default) or cuda; the one rank is on the CPU"},
     {"steps", "N", "steps of training that are compared (2; 1 in f32)"},
     {"pairwise", nullptr, "few layouts in which every pair of settings appears, instead of all"},
     {"all", nullptr, "a line for each layout, also for those that are equal"},
@@ -53,6 +54,7 @@ StatusOr<Request> ReadRequest(const CommandLine& line) {
   ASSIGN_OR_RETURN(const int64_t ranks, line.Int("ranks", 8, 1));
   request.options.num_ranks = static_cast<int>(ranks);
   request.options.pairwise = line.Has("pairwise");
+  request.options.device = line.String("device", "cpu");
   ASSIGN_OR_RETURN(request.options.dtype, ComputeDType(line.String("dtype", "f64")));
   ASSIGN_OR_RETURN(const int64_t steps,
                    line.Int("steps", request.options.dtype == DType::kF64 ? 2 : 1, 1));

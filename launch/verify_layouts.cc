@@ -15,7 +15,8 @@
 #include "launch/config.h"
 #include "launch/config_reader.h"
 #include "launch/layout_comparison.h"
-#include "launch/text_exchange.h"
+#include "launch/rank_device.h"
+#include "launch/agreement.h"
 #include "parallel/comm/local.h"
 
 namespace trireme {
@@ -210,11 +211,13 @@ class Verifier {
 
   Status RunRank(const RunConfig& config, Communicator& world, std::atomic<bool>* made,
                  LayoutComparison* comparison) const {
-    const auto device = MakeCpuDevice({.num_threads = 1});
+    ASSIGN_OR_RETURN(const RankDevice made_on, MakeRankDevice(world, {options_.device}, world.rank(),
+                                                              1, {}));
+    Communicator& tensor_world = made_on.communicator == nullptr ? world : *made_on.communicator;
     PhaseTimer phases;
     ASSIGN_OR_RETURN(const auto dataset, DatasetOf(config));
-    ASSIGN_OR_RETURN(const auto trainer,
-                     Trainer::Create(config, *dataset, world, *device, phases, options_.model));
+    ASSIGN_OR_RETURN(const auto trainer, Trainer::Create(config, *dataset, tensor_world,
+                                                         *made_on.device, phases, options_.model));
     RETURN_IF_ERROR(world.Barrier({.purpose = "verify"})->Wait());
     *made = true;
     const TensorAxis tensor = trainer->mesh().tensor(config.mesh().sharded_stream());

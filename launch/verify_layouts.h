@@ -37,6 +37,7 @@ struct VerifyOptions {
   double tolerance = 1e-10;
   bool pairwise = false;
   std::vector<RunLayout> layouts = {};  // These instead, if there are any.
+  std::string device = "cpu";      // Of the ranks; that of the one rank is the CPU.
   bool blame = true;               // Look for the axes that make a layout differ, by runs without each.
   // Instead of the config's model.
   ModelBuilder model = nullptr;

@@ -9,7 +9,7 @@
 #include "absl/strings/str_cat.h"
 
 #include "launch/command_line.h"
-#include "launch/text_exchange.h"
+#include "launch/agreement.h"
 #include "parallel/comm/local.h"
 
 namespace trireme {

@@ -19,7 +19,7 @@
 #include "core/ops/devices.h"
 #include "launch/catalogue.h"
 #include "launch/config.h"
-#include "launch/text_exchange.h"
+#include "launch/agreement.h"
 #include "launch/verify_layouts.h"
 #include "parallel/comm/local.h"
 #include "tests/testing/mutating_communicator.h"

@@ -1,6 +1,7 @@
-// Short texts between ranks: statuses, paths, reports. Any bytes; copied, so not for tensors.
+// What ranks tell each other besides training, on the host: statuses, paths, reports, signals.
 #pragma once
 
+#include <cstdint>
 #include <string>
 #include <vector>
 
@@ -11,10 +12,13 @@
 
 namespace trireme {
 
-// Everybody's text, in rank order, on every rank. A collective of `world`.
+// Everybody's text (any bytes), in rank order, on every rank. A collective of `world`.
 StatusOr<std::vector<std::string>> GatherTexts(Communicator& world, absl::string_view mine);
 
 // Rank 0's text, on every rank; what the others pass is not looked at. A collective of `world`.
 StatusOr<std::string> BroadcastText(Communicator& world, absl::string_view text_of_rank_0);
+
+// The largest number that a rank gave, on every rank. A collective of `world`.
+StatusOr<int64_t> LargestOf(Communicator& world, int64_t mine);
 
 }  // namespace trireme

@@ -1,4 +1,4 @@
-#include "launch/text_exchange.h"
+#include "launch/agreement.h"
 
 #include <cstring>
 #include <memory>
@@ -51,6 +51,18 @@ StatusOr<std::string> BroadcastText(Communicator& world, absl::string_view text_
   ASSIGN_OR_RETURN(std::vector<std::string> texts,
                    GatherTexts(world, world.rank() == 0 ? text_of_rank_0 : ""));
   return std::move(texts[0]);
+}
+
+StatusOr<int64_t> LargestOf(Communicator& world, int64_t mine) {
+  if (world.size() == 1) return mine;
+  int64_t largest = mine;
+  RETURN_IF_ERROR(CatchFailure([&] {
+    const auto device = MakeCpuDevice();
+    const Tensor value = Tensor::FromHost<int64_t>(*device, {1}, {&mine, 1});
+    ThrowIfError(world.AllReduce(value, {.purpose = "stop", .op = ReduceOp::kMax})->Wait());
+    largest = *value.data<int64_t>();
+  }));
+  return largest;
 }
 
 }  // namespace trireme
