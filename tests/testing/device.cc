@@ -39,10 +39,12 @@ void ParseDeviceFlag(int* argc, char** argv) {
 
 bool OnCpu() { return device_name == "cpu"; }
 
+std::string DeviceLibrary() { return "trireme_" + device_name; }
+
 std::unique_ptr<Device> MakeTestDevice(const CpuOptions& options, int rank) {
   if (OnCpu()) return MakeCpuDevice(options);
   CudaOptions cuda;
-  cuda.library = "trireme_" + device_name;
+  cuda.library = DeviceLibrary();
   cuda.local_rank = rank;
   cuda.memory_limit_bytes = options.memory_limit_bytes;
   return ValueOrThrow(MakeCudaDevice(cuda));

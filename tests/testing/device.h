@@ -2,6 +2,7 @@
 #pragma once
 
 #include <memory>
+#include <string>
 
 #include "core/device/device.h"
 #include "core/ops/devices.h"
@@ -13,6 +14,8 @@ namespace trireme::testing {
 void ParseDeviceFlag(int* argc, char** argv);
 
 bool OnCpu();
+// The plug-in that makes test devices other than the CPU.
+std::string DeviceLibrary();
 // A new device, for `rank` of the ranks of this machine. The options count on the CPU only.
 std::unique_ptr<Device> MakeTestDevice(const CpuOptions& options = {}, int rank = 0);
 

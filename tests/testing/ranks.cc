@@ -9,9 +9,9 @@
 #include "absl/strings/str_cat.h"
 
 #include "core/base/log.h"
-#include "core/ops/devices.h"
 #include "parallel/comm/local.h"
 #include "parallel/comm/mpi.h"
+#include "parallel/comm/nccl.h"
 #include "tests/testing/device.h"
 
 namespace trireme::testing {
@@ -54,9 +54,14 @@ std::string WorldName(const ::testing::TestParamInfo<TestWorld>& info) { return 
 Status RunOn(const TestWorld& world, const CommOptions& options,
              const std::function<Status(Device& device, Communicator& world)>& fn) {
   const auto on_rank = [&](Communicator& communicator) {
-    const std::unique_ptr<CpuDevice> device = MakeCpuDevice();
+    const std::unique_ptr<Device> device = MakeTestDevice({}, communicator.rank());
+    std::unique_ptr<Communicator> on_device;
+    if (!OnCpu()) {
+      ASSIGN_OR_RETURN(on_device, MakeNcclWorld(DeviceLibrary(), communicator, *device, options));
+    }
     Status status;
-    const Status failure = CatchFailure([&] { status = fn(*device, communicator); });
+    const Status failure = CatchFailure(
+        [&] { status = fn(*device, on_device == nullptr ? communicator : *on_device); });
     return failure.ok() ? status : failure;
   };
   switch (world.kind) {

@@ -13,72 +13,12 @@
 #include "core/device/cuda/cuda_status.h"
 #include "core/device/kernel.h"
 #include "parallel/comm/nccl/nccl_status.h"
+#include "parallel/comm/nccl/nccl_work.h"
 #include "parallel/comm/schedule.h"
 #include "parallel/comm/traffic.h"
 
 namespace trireme {
 namespace {
-
-class NcclWork : public Work {
- public:
-  NcclWork(std::shared_ptr<NcclWorld> world, std::string text,
-           std::shared_ptr<CudaEvent> done, std::vector<Tensor> tensors)
-      : world_(std::move(world)),
-        text_(std::move(text)),
-        done_(std::move(done)),
-        tensors_(std::move(tensors)) {}
-
-  ~NcclWork() override {
-    if (tensors_.empty()) return;
-    // The device may be writing into the tensors: its kernels have to return before they go.
-    if (cudaEventQuery(done_->event()) == cudaSuccess) return;
-    world_->watchdog.Fail(absl::CancelledError(absl::StrCat(text_, " was given up")));
-    CUDA_OR_LOG(cudaEventSynchronize(done_->event()));
-  }
-
-  Status Wait() override {
-    absl::Duration pause = absl::Microseconds(5);
-    for (;;) {
-      RETURN_IF_ERROR(world_->watchdog.failed());
-      const cudaError_t code = cudaEventQuery(done_->event());
-      if (code == cudaSuccess) break;
-      if (code != cudaErrorNotReady) CUDA_OR_RETURN(code);
-      absl::SleepFor(pause);
-      pause = std::min(2 * pause, absl::Milliseconds(1));
-    }
-    return Follow(world_->device.compute());
-  }
-
-  void Join(Queue& queue) override {
-    ThrowIfError(world_->watchdog.failed());
-    ThrowIfError(Follow(queue));
-  }
-
- private:
-  Status Follow(Queue& queue) {
-    CHECK(&queue == &world_->device.compute()) << "memory belongs to the compute queue";
-    world_->device.MakeCurrent();
-    CUDA_OR_RETURN(cudaStreamWaitEvent(world_->device.stream(), done_->event(), 0));
-    tensors_.clear();
-    return absl::OkStatus();
-  }
-
-  const std::shared_ptr<NcclWorld> world_;
-  const std::string text_;
-  const std::shared_ptr<CudaEvent> done_;
-  std::vector<Tensor> tensors_;
-};
-
-// A call that needs no peer.
-class DoneWork : public Work {
- public:
-  explicit DoneWork(Status status) : status_(std::move(status)) {}
-  Status Wait() override { return status_; }
-  void Join(Queue&) override { ThrowIfError(status_); }
-
- private:
-  const Status status_;
-};
 
 ncclDataType_t NcclType(DType dtype) {
   switch (dtype) {
@@ -505,7 +445,8 @@ std::unique_ptr<Work> NcclCommunicator::Recv(const Tensor& tensor, int peer, con
 
 std::unique_ptr<Work> NcclCommunicator::PointToPoint(Verb verb, const Tensor& tensor, int peer,
                                                      const Call& call) {
-  CHECK(peer >= 0 && peer < size() && peer != rank()) << "peer " << peer << " of rank " << rank();
+  CHECK(peer >= 0 && peer < size()) << "peer " << peer << " of " << size() << " ranks";
+  if (peer == rank()) return ToSelf(verb, tensor, call);
   const bool sends = verb == Verb::kSend;
   const auto steps = [&](NcclLane* lane, cudaStream_t stream) -> Status {
     return lane->Group([&]() -> Status {
@@ -520,6 +461,29 @@ std::unique_ptr<Work> NcclCommunicator::PointToPoint(Verb verb, const Tensor& te
   };
   return Start(LaneOf(sends ? Edge{rank(), peer} : Edge{peer, rank()}), verb, call, {tensor},
                sends ? ByteSize(tensor) : 0, steps, peer);
+}
+
+// The half that comes second copies, in the order of the compute stream.
+std::unique_ptr<Work> NcclCommunicator::ToSelf(Verb verb, const Tensor& tensor, const Call& call) {
+  const bool sends = verb == Verb::kSend;
+  std::deque<Half>& others = sends ? receives_from_self_ : sends_to_self_;
+  const Half mine = {tensor.Detach(), std::make_shared<Status>(absl::FailedPreconditionError(
+                                          absl::StrCat("'", call.purpose, "' along ", axis(),
+                                                       " waits for this rank itself")))};
+  if (others.empty()) {
+    (sends ? sends_to_self_ : receives_from_self_).push_back(mine);
+    return std::make_unique<DoneWork>(mine.status);
+  }
+  const Half other = std::move(others.front());
+  others.pop_front();
+  const Tensor& from = sends ? mine.tensor : other.tensor;
+  const Tensor& to = sends ? other.tensor : mine.tensor;
+  *mine.status = from.numel() == to.numel() && from.dtype() == to.dtype()
+                     ? CopyOnDevice(Raw(to), Raw(from), ByteSize(from), world_->device.stream())
+                     : absl::InvalidArgumentError(absl::StrCat("'", call.purpose, "' along ", axis(),
+                                                               ": the halves differ in size"));
+  *other.status = *mine.status;
+  return std::make_unique<DoneWork>(mine.status);
 }
 
 StatusOr<std::unique_ptr<Communicator>> NcclCommunicator::Split(int64_t color, int64_t key,

@@ -1,6 +1,7 @@
 // The verbs of the communicator as calls of NCCL.
 #pragma once
 
+#include <deque>
 #include <functional>
 #include <map>
 #include <memory>
@@ -8,25 +9,11 @@
 #include <utility>
 #include <vector>
 
-#include "core/device/cpu/cpu_device.h"
-#include "core/device/cuda/cuda_device.h"
 #include "parallel/comm/communicator.h"
 #include "parallel/comm/nccl/nccl_lane.h"
-#include "parallel/comm/nccl/watchdog.h"
+#include "parallel/comm/nccl/nccl_world.h"
 
 namespace trireme {
-
-// What the communicators of one rank's world share.
-struct NcclWorld {
-  NcclWorld(CudaDevice& device, Communicator& control, const CommOptions& options);
-
-  CudaDevice& device;
-  Communicator& control;  // Of all ranks; its Abort ends the job.
-  const CommOptions options;
-  CpuDevice host;  // Of the tensors that set up lanes; it has no kernels.
-  Journal journal;
-  Watchdog watchdog;
-};
 
 class NcclCommunicator : public Communicator {
  public:
@@ -73,6 +60,7 @@ class NcclCommunicator : public Communicator {
                               std::vector<Tensor> tensors, int64_t sent_bytes, const Steps& steps,
                               int peer = -1);
   std::unique_ptr<Work> PointToPoint(Verb verb, const Tensor& tensor, int peer, const Call& call);
+  std::unique_ptr<Work> ToSelf(Verb verb, const Tensor& tensor, const Call& call);
 
   Status Exchange(NcclLane* lane, cudaStream_t stream, const Tensor& input,
                   const std::vector<int64_t>& sends, const Tensor& output,
@@ -98,6 +86,12 @@ class NcclCommunicator : public Communicator {
   std::shared_ptr<NcclLane> collectives_;  // None in a group of one rank.
   std::map<Edge, std::shared_ptr<NcclLane>> edges_;
   std::map<std::pair<Verb, int>, int64_t> num_calls_;
+  // Messages from this rank to itself that wait for their other half.
+  struct Half {
+    Tensor tensor;
+    std::shared_ptr<Status> status;
+  };
+  std::deque<Half> sends_to_self_, receives_from_self_;
 };
 
 }  // namespace trireme
