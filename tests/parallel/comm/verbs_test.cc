@@ -68,7 +68,7 @@ bool IsReduced(const Tensor& tensor, const std::string& expected) {
     for (size_t i = 0; i < values.size(); ++i) {
       T want;
       std::memcpy(&want, expected.data() + i * sizeof(T), sizeof(T));
-      alike &= std::abs(double(values[i]) - double(want)) <= 8000 * ulp;  // Terms of about 100.
+      alike &= std::abs(double(AccOf<T>(values[i])) - double(AccOf<T>(want))) <= 8000 * ulp;  // Terms of about 100.
     }
   });
   return alike && tensor.numel() * DTypeSize(tensor.dtype()) == int64_t(expected.size());
