@@ -129,7 +129,8 @@ ncclResult_t Communicator::Issue(std::vector<CollectiveCall> calls, cudaStream_t
   work->calls = std::move(calls);
   work->number = num_issued_++;
   work->first_collective = num_collectives_;
-  num_collectives_ += work->calls.size();
+  // Messages have no number: ranks may have more or fewer of them.
+  num_collectives_ += std::count_if(work->calls.begin(), work->calls.end(), IsCollective);
   std::erase_if(outstanding_, [](const auto& other) { return other.expired(); });
   outstanding_.push_back(work);
   if (connected_ || blocking_) {
@@ -161,9 +162,10 @@ cudaError_t Communicator::Run(Work& work) {
   if (aborted_) return cudaSuccess;
   if (!work.begun) {
     work.begun = true;
+    uint64_t number = work.first_collective;
     for (size_t i = 0; i < work.calls.size(); ++i) {
-      work.operations.emplace_back(work.calls[i], *segment_, rank_, num_ranks_,
-                                   work.first_collective + i);
+      work.operations.emplace_back(work.calls[i], *segment_, rank_, num_ranks_, number);
+      number += IsCollective(work.calls[i]);
       const std::string wrong = work.operations.back().Begin(memory);
       if (!wrong.empty()) return fail(work.operations.back(), wrong);
     }

@@ -131,7 +131,7 @@ Operation::Operation(const CollectiveCall& call, const Segment& segment, int ran
       rank_(rank),
       num_ranks_(num_ranks),
       number_(number),
-      is_collective_(call.kind != CollectiveKind::kSend && call.kind != CollectiveKind::kRecv) {}
+      is_collective_(IsCollective(call)) {}
 
 std::string Operation::Describe() const {
   return DescribeCall(call_) + Format(" (number %llu) on rank %d of %d",

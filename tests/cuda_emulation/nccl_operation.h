@@ -41,6 +41,9 @@ struct CollectiveCall {
 
 size_t NcclTypeBytes(ncclDataType_t type);  // 0 for those that are not emulated.
 std::string DescribeCall(const CollectiveCall& call);
+inline bool IsCollective(const CollectiveCall& call) {
+  return call.kind != CollectiveKind::kSend && call.kind != CollectiveKind::kRecv;
+}
 
 class Operation {
  public:

@@ -13,44 +13,13 @@
 #include "core/device/cuda/cuda_status.h"
 #include "core/device/kernel.h"
 #include "parallel/comm/nccl/nccl_status.h"
+#include "parallel/comm/nccl/nccl_types.h"
 #include "parallel/comm/nccl/nccl_work.h"
 #include "parallel/comm/schedule.h"
 #include "parallel/comm/traffic.h"
 
 namespace trireme {
 namespace {
-
-ncclDataType_t NcclType(DType dtype) {
-  switch (dtype) {
-    case DType::kF64:
-      return ncclFloat64;
-    case DType::kF32:
-      return ncclFloat32;
-    case DType::kBF16:
-      return ncclBfloat16;
-    case DType::kF16:
-      return ncclFloat16;
-    case DType::kI64:
-      return ncclInt64;
-    case DType::kI32:
-      return ncclInt32;
-    case DType::kU8:
-      return ncclUint8;
-  }
-  return ncclUint8;
-}
-
-ncclRedOp_t NcclOp(ReduceOp op) {
-  switch (op) {
-    case ReduceOp::kSum:
-      return ncclSum;
-    case ReduceOp::kMax:
-      return ncclMax;
-    case ReduceOp::kMin:
-      return ncclMin;
-  }
-  return ncclSum;
-}
 
 int64_t ByteSize(const Tensor& tensor) { return tensor.numel() * DTypeSize(tensor.dtype()); }
 
@@ -145,7 +114,7 @@ Status NcclCommunicator::Init() {
   }
   // The first message connects the two: now, rather than in the first step.
   std::vector<std::unique_ptr<Work>> works;
-  const Tensor byte = Tensor::Empty(world_->device, {2}, DType::kU8, MemoryKind::kCommunication,
+  const Tensor byte = Tensor::Zeros(world_->device, {2}, DType::kU8, MemoryKind::kCommunication,
                                     "nccl warm-up");
   for (const auto& [edge, lane] : edges_) {
     const bool sends = edge.first == rank();
@@ -219,6 +188,7 @@ std::unique_ptr<Work> NcclCommunicator::Start(StatusOr<NcclLane*> lane, Verb ver
   record.number = num_calls_[{verb, peer}]++;
   record.posted = absl::Now();
   const int64_t ticket = world_->journal.Add(std::move(record));
+  std::erase_if(tensors, [](const Tensor& tensor) { return !tensor.defined(); });
   for (Tensor& tensor : tensors) tensor = tensor.Detach();
   Status status = lane.status();
   status.Update(world_->watchdog.failed());
@@ -298,6 +268,10 @@ NcclCommunicator::OrderedSum NcclCommunicator::PrepareSum(const Tensor& input, i
   Device& device = input.device();
   sum.received = Tensor::Empty(device, {size() * own_count}, input.dtype(),
                                MemoryKind::kCommunication, call.purpose);
+  if (input.dtype() == DType::kF16) {
+    sum.widened = Tensor::Empty(device, {size() * own_count}, DType::kF32,
+                                MemoryKind::kCommunication, call.purpose);
+  }
   sum.total = Tensor::Empty(device, {own_count}, AccumulationType(input.dtype()),
                             MemoryKind::kCommunication, call.purpose);
   return sum;
@@ -310,9 +284,11 @@ Status NcclCommunicator::Reduce(NcclLane* lane, cudaStream_t stream, const Tenso
   const int64_t own = counts[rank()];
   RETURN_IF_ERROR(Exchange(lane, stream, input, counts, sum.received,
                            std::vector<int64_t>(size(), own)));
+  const Tensor& parts = sum.widened.defined() ? sum.widened : sum.received;
+  if (sum.widened.defined()) sum.widened.CopyFrom(sum.received);
   sum.total.Fill(0);
   for (const int r : sum.order) {
-    sum.total.Accumulate(sum.received.View1D(r * own, own), sum.weights[r]);
+    sum.total.Accumulate(parts.View1D(r * own, own), sum.weights[r]);
   }
   output.CopyFrom(sum.total);
   return absl::OkStatus();
@@ -344,7 +320,7 @@ std::unique_ptr<Work> NcclCommunicator::AllReduce(const Tensor& tensor, const Ca
     RETURN_IF_ERROR(Reduce(lane, stream, flat, counts, sum, own));
     return GatherParts(lane, stream, flat, counts);
   };
-  return Start(collectives_.get(), Verb::kAllReduce, call, {tensor, sum.received, sum.total}, bytes,
+  return Start(collectives_.get(), Verb::kAllReduce, call, {tensor, sum.received, sum.widened, sum.total}, bytes,
                steps);
 }
 
@@ -380,7 +356,7 @@ std::unique_ptr<Work> NcclCommunicator::ReduceScatter(const Tensor& input, const
                   output.WithShape({output.numel()}));
   };
   return Start(collectives_.get(), Verb::kReduceScatter, call,
-               {input, output, sum.received, sum.total}, bytes, steps);
+               {input, output, sum.received, sum.widened, sum.total}, bytes, steps);
 }
 
 std::unique_ptr<Work> NcclCommunicator::AllGather(const Tensor& input, const Tensor& output,

@@ -73,6 +73,7 @@ class NcclCommunicator : public Communicator {
     std::vector<int> order;
     std::vector<double> weights;  // By rank.
     Tensor received;              // The parts, in rank order.
+    Tensor widened;               // The same in f32, of f16: no arithmetic reads f16.
     Tensor total;                 // In the accumulation type.
   };
   OrderedSum PrepareSum(const Tensor& input, int64_t own_count, const Call& call) const;

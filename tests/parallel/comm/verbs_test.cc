@@ -10,6 +10,7 @@
 
 #include "absl/time/clock.h"
 
+#include "core/base/log.h"
 #include "core/base/rng.h"
 #include "core/tensor/dispatch.h"
 #include "parallel/comm/communicator.h"
@@ -167,6 +168,7 @@ TEST_P(VerbsTest, AllReduceInAGivenOrderWithWeights) {
 }
 
 TEST_P(VerbsTest, MaximumAndMinimumKeepNaN) {
+  if (!testing::OnCpu()) GTEST_SKIP() << "NCCL does not say what it does with NaN";
   OnRanks(GetParam(), {}, [&](Device& device, Communicator& world) {
     for (int who = 0; who < size(); ++who) {
       const double value = world.rank() == who ? std::nan("") : world.rank();
@@ -375,7 +377,9 @@ TEST_P(VerbsTest, CallsKeepTheirTensors) {
   OnRanks(GetParam(), {}, [&](Device& device, Communicator& world) {
     const int64_t before = device.stats().current_total_bytes;
     auto work = world.AllReduce(Tensor::Full(device, {100000}, DType::kF32, 1), {"temporary"});
-    EXPECT_GE(device.stats().current_total_bytes, before + 400000);
+    if (testing::OnCpu() || world.size() > 1) {  // Alone, a GPU is done at once.
+      EXPECT_GE(device.stats().current_total_bytes, before + 400000);
+    }
     RETURN_IF_ERROR(work->Wait());
     EXPECT_EQ(device.stats().current_total_bytes, before);
     return absl::OkStatus();
