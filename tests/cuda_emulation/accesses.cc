@@ -68,6 +68,12 @@ inline Stamp Merge(const Execution& execution, Stamp stamp, Stamp since) {
                                   const void* caller) {
   if (execution.pinned.Contains(address, bytes)) return;
   if (kind == Kind::kRead && IsReadOnlyProgramData(address, bytes)) return;
+  // The copy of the kernel's arguments onto its stack.
+  const std::vector<unsigned char>& params = execution.launch->params;
+  const auto* first = static_cast<const unsigned char*>(address);
+  if (kind == Kind::kRead && first >= params.data() && first + bytes <= params.data() + params.size()) {
+    return;
+  }
   StopInvalid(execution, kind, address, bytes, " of host memory", caller);
 }
 
