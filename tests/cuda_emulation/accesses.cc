@@ -83,8 +83,7 @@ inline void CheckCell(Execution& execution, Cell& cell, size_t offset, size_t by
   const void* address = reinterpret_cast<const void*>(execution.memory.begin() + offset);
   const Stamp write = cell.write;
   ByteState state = StateOf(write);
-  if (state == ByteState::kAsPage) state = execution.memory.shadow().PageState(offset);
-  if (is_shared && state != ByteState::kAsPage) {
+  if (is_shared) {
     state = write >= execution.since_block ? ByteState::kWritten : ByteState::kUninitialized;
   }
   if (state != ByteState::kWritten && (kKind != Kind::kWrite || state != ByteState::kUninitialized)) {
@@ -135,11 +134,8 @@ template <Kind kKind>
   for (;;) {
     // Pages have cells of their own size; only ranges and unaligned accesses meet two of them.
     const size_t here = std::min(bytes, kPageBytes - (offset & (kPageBytes - 1)));
-    int shift = shadow.CellShift(offset);
-    if (((offset | here) & ((size_t{1} << shift) - 1)) != 0) [[unlikely]] {
-      shift = shadow.Refine(offset, here);
-    }
-    Cell* cell = shadow.CellAt(offset, shift);
+    int shift;
+    Cell* cell = shadow.Cells(offset, here, shift);
     for (size_t i = 0; i < here; i += size_t{1} << shift) {
       CheckCell<kKind>(*execution, *cell++, offset + i, bytes, is_shared, since, caller);
     }

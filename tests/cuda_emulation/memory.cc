@@ -17,15 +17,22 @@ namespace {
 // Addresses are cheap; the farther apart a freed block and the next one at its place, the better.
 constexpr size_t kRangePerCapacity = 4;
 
-size_t RoundToPages(size_t bytes) { return (bytes + kPageBytes - 1) & ~(kPageBytes - 1); }
+constexpr size_t kLargePageBytes = size_t{2} << 20;
+
+size_t RoundUp(size_t value, size_t alignment) {
+  return (value + alignment - 1) & ~(alignment - 1);
+}
+
+size_t RoundToPages(size_t bytes) { return RoundUp(std::max<size_t>(bytes, 1), kPageBytes); }
 
 uintptr_t ReserveRange(size_t bytes) {
-  void* range = mmap(nullptr, bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  void* range = mmap(nullptr, bytes + kLargePageBytes, PROT_NONE,
+                     MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   if (range == MAP_FAILED) {
     perror("emulated device: memory");
     abort();
   }
-  return reinterpret_cast<uintptr_t>(range);
+  return RoundUp(reinterpret_cast<uintptr_t>(range), kLargePageBytes);
 }
 
 }  // namespace
@@ -37,31 +44,33 @@ DeviceMemory::DeviceMemory(int device, size_t capacity)
       range_bytes_(shared_offset_ + RoundToPages(kMaxSharedBytes) + kPageBytes),
       begin_(ReserveRange(range_bytes_)),
       shadow_(range_bytes_) {
-  // Uninitialized until the running block has written, which stamps tell.
-  shadow_.Fill(shared_offset_, kMaxSharedBytes, ByteState::kUninitialized);
+  // The protection of a large page changes as fast as that of a small one.
+  madvise(reinterpret_cast<void*>(begin_), range_bytes_, MADV_HUGEPAGE);
 }
 
 void* DeviceMemory::Allocate(size_t bytes) {
   const std::lock_guard<std::mutex> lock(mutex_);
-  const size_t pages = RoundToPages(std::max<size_t>(bytes, 1));
+  const size_t pages = RoundToPages(bytes);
   if (pages > capacity_ - allocated_) return nullptr;
   // Next fit, with a page between neighbours.
-  size_t offset = next_offset_;
-  for (bool wrapped = false;; ) {
+  const size_t alignment = bytes >= kLargePageBytes ? kLargePageBytes : kPageBytes;
+  size_t offset = RoundUp(next_offset_, alignment);
+  for (bool wrapped = false;;) {
     auto next = allocations_.lower_bound(offset);
-    while (next != allocations_.end() && !next->second.live) {
-      if (next->first >= offset + pages + kPageBytes) break;
+    while (next != allocations_.end() && !next->second.live &&
+           next->first < offset + pages + kPageBytes) {
       next = allocations_.erase(next);
     }
     const size_t limit = next == allocations_.end() ? shared_offset_ : next->first;
     if (offset + pages + kPageBytes <= limit) break;
-    if (next == allocations_.end()) {
-      if (wrapped) return nullptr;
+    if (next != allocations_.end()) {
+      offset = RoundUp(next->first + RoundToPages(next->second.bytes) + kPageBytes, alignment);
+    } else if (wrapped) {
+      return nullptr;
+    } else {
       wrapped = true;
-      offset = kPageBytes;
-      continue;
+      offset = alignment;
     }
-    offset = next->first + RoundToPages(std::max<size_t>(next->second.bytes, 1)) + kPageBytes;
   }
   next_offset_ = offset + pages + kPageBytes;
   allocated_ += pages;
@@ -74,10 +83,10 @@ bool DeviceMemory::Free(void* pointer) {
   const std::lock_guard<std::mutex> lock(mutex_);
   const auto found = allocations_.find(Offset(pointer));
   if (!Contains(pointer) || found == allocations_.end() || !found->second.live) return false;
-  const size_t pages = RoundToPages(std::max<size_t>(found->second.bytes, 1));
+  const size_t pages = RoundToPages(found->second.bytes);
   found->second.live = false;
   allocated_ -= pages;
-  shadow_.Fill(found->first, found->second.bytes, ByteState::kFreed);
+  shadow_.Forget(found->first, pages, ByteState::kFreed);
   madvise(pointer, pages, MADV_DONTNEED);
   return true;
 }
@@ -217,7 +226,7 @@ void DeviceMemory::Close() {
 }
 
 void* PinnedMemory::Allocate(size_t bytes) {
-  const size_t pages = RoundToPages(std::max<size_t>(bytes, 1)) + kPageBytes;
+  const size_t pages = RoundToPages(bytes) + kPageBytes;
   void* memory = mmap(nullptr, pages, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   if (memory == MAP_FAILED) return nullptr;
   // An overrun of the last page meets one that nobody may touch.
@@ -231,7 +240,7 @@ bool PinnedMemory::Free(void* pointer) {
   const std::lock_guard<std::mutex> lock(mutex_);
   const auto found = blocks_.find(reinterpret_cast<uintptr_t>(pointer));
   if (found == blocks_.end()) return false;
-  munmap(pointer, RoundToPages(std::max<size_t>(found->second, 1)) + kPageBytes);
+  munmap(pointer, RoundToPages(found->second) + kPageBytes);
   blocks_.erase(found);
   return true;
 }

@@ -9,7 +9,6 @@
 namespace trireme::emulation {
 namespace {
 
-// Zero until touched.
 void* Reserve(size_t bytes) {
   void* memory = mmap(nullptr, bytes, PROT_READ | PROT_WRITE,
                       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
@@ -23,66 +22,70 @@ void* Reserve(size_t bytes) {
 }  // namespace
 
 Shadow::Shadow(size_t memory_bytes)
-    : cells_(static_cast<Cell*>(Reserve(memory_bytes * sizeof(Cell)))),
-      pages_(static_cast<uint8_t*>(Reserve(memory_bytes >> kPageShift))) {}
+    : words_(static_cast<Cell*>(Reserve(memory_bytes / 4 * sizeof(Cell)))),
+      bytes_(static_cast<Cell*>(Reserve(memory_bytes * sizeof(Cell)))),
+      pages_(static_cast<uint8_t*>(Reserve(memory_bytes >> kPageShift))) {
+  madvise(words_, memory_bytes / 4 * sizeof(Cell), MADV_HUGEPAGE);
+}
 
 int Shadow::Refine(size_t offset, size_t bytes) {
-  const int old_shift = CellShift(offset);
+  uint8_t& page = pages_[offset >> kPageShift];
+  const size_t begin = offset & ~(kPageBytes - 1);
+  const bool uniform = (page & kHasCells) == 0;
+  const int old_shift = uniform ? 2 : page & kShiftMask;
   int shift = old_shift;
   while (((offset | bytes) & ((size_t{1} << shift) - 1)) != 0) --shift;
-  if (shift == old_shift) return shift;
-  Cell* page = CellAt(offset & ~(kPageBytes - 1), old_shift);
-  const int copies = 1 << (old_shift - shift);
-  // In place, from the end.
-  for (size_t i = kPageBytes >> old_shift; i-- > 0;) {
-    const Cell cell = page[i];
-    std::fill_n(page + i * copies, copies, cell);
+  Cell* cells = CellAt(begin, shift);
+  if (uniform) {
+    const Cell cell = {static_cast<Stamp>(UniformState(page)), 0};
+    std::fill_n(cells, kPageBytes >> shift, cell);
+  } else if (shift < old_shift) {
+    // From the end: the larger cells may lie where the smaller ones go.
+    const Cell* old_cells = CellAt(begin, old_shift);
+    const int copies = 1 << (old_shift - shift);
+    for (size_t i = kPageBytes >> old_shift; i-- > 0;) {
+      const Cell cell = old_cells[i];
+      std::fill_n(cells + i * static_cast<size_t>(copies), copies, cell);
+    }
   }
-  uint8_t& flags = pages_[offset >> kPageShift];
-  flags = static_cast<uint8_t>((flags & ~3) | (2 - shift));
+  page = static_cast<uint8_t>(shift | kHasCells);
   return shift;
 }
 
-void Shadow::FillCells(size_t offset, size_t bytes, ByteState state) {
-  const int shift = Refine(offset, bytes);
-  std::fill_n(CellAt(offset, shift), bytes >> shift, Cell{static_cast<Stamp>(state), 0});
-}
-
 void Shadow::Fill(size_t offset, size_t bytes, ByteState state) {
-  const size_t end = offset + bytes;
-  const size_t first_page = (offset + kPageBytes - 1) & ~(kPageBytes - 1);
-  const size_t last_page = end & ~(kPageBytes - 1);
-  constexpr size_t kForgetBytes = 16 * kPageBytes;
-  if (last_page >= first_page + kForgetBytes) {
-    // The kernel gives back zero pages more cheaply than we fill them; a cell of zeros is as the page.
-    if (offset < first_page) FillCells(offset, first_page - offset, state);
-    madvise(CellAt(first_page, 2), (last_page - first_page) * sizeof(Cell), MADV_DONTNEED);
-    std::fill(pages_ + (first_page >> kPageShift), pages_ + (last_page >> kPageShift),
-              static_cast<uint8_t>(static_cast<int>(state) << 2));
-    offset = last_page;
-  }
-  while (offset < end) {
+  for (const size_t end = offset + bytes; offset < end;) {
     const size_t here = std::min(end, (offset | (kPageBytes - 1)) + 1) - offset;
-    FillCells(offset, here, state);
+    if (here == kPageBytes) {
+      pages_[offset >> kPageShift] = UniformPage(state);
+    } else {
+      int shift;
+      Cell* cells = Cells(offset, here, shift);
+      std::fill_n(cells, here >> shift, Cell{static_cast<Stamp>(state), 0});
+    }
     offset += here;
   }
 }
 
+ByteState Shadow::StateAt(size_t offset) const {
+  const uint8_t page = pages_[offset >> kPageShift];
+  if ((page & kHasCells) == 0) return UniformState(page);
+  return StateOf(CellAt(offset, page & kShiftMask)->write);
+}
+
 int64_t Shadow::FindOther(size_t offset, size_t bytes, ByteState state) const {
-  const size_t end = offset + bytes;
-  while (offset < end) {
-    const int shift = CellShift(offset);
+  for (const size_t end = offset + bytes; offset < end;) {
+    const uint8_t page = pages_[offset >> kPageShift];
     const size_t page_end = std::min(end, (offset | (kPageBytes - 1)) + 1);
-    const Cell* cell = CellAt(offset, shift);
-    const bool page_is = PageState(offset) == state;
-    while (offset < page_end) {
-      const ByteState found = StateOf(cell->write);
-      if (found != state && !(found == ByteState::kAsPage && page_is)) {
-        return static_cast<int64_t>(offset);
+    if ((page & kHasCells) == 0) {
+      if (UniformState(page) != state) return static_cast<int64_t>(offset);
+    } else {
+      const int shift = page & kShiftMask;
+      const Cell* cell = CellAt(offset, shift);
+      for (; offset < page_end; offset = ((offset >> shift) + 1) << shift) {
+        if (StateOf((cell++)->write) != state) return static_cast<int64_t>(offset);
       }
-      ++cell;
-      offset = ((offset >> shift) + 1) << shift;
     }
+    offset = page_end;
   }
   return -1;
 }
@@ -96,6 +99,12 @@ void Shadow::CopyStates(size_t to, size_t from, size_t bytes) {
     Fill(to + done, run, state);
     done += run;
   }
+}
+
+void Shadow::Forget(size_t offset, size_t bytes, ByteState state) {
+  Fill(offset, bytes, state);
+  madvise(words_ + offset / 4, bytes / 4 * sizeof(Cell), MADV_DONTNEED);
+  madvise(bytes_ + offset, bytes * sizeof(Cell), MADV_DONTNEED);
 }
 
 }  // namespace trireme::emulation

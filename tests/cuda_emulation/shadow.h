@@ -1,6 +1,6 @@
-// Shadow memory: what is known of every byte of a device's memory. Beside each 4 bytes lies a cell
-// with the last write and the last reads; pages that are accessed in smaller pieces have a cell per 2
-// bytes or per byte.
+// Shadow memory: what is known of every byte of a device's memory. To each 4 bytes belongs a cell with
+// the last write and the last reads; pages that are accessed in smaller pieces have a cell per 2 bytes
+// or per byte, and pages of which there is nothing to tell but one state of all bytes have none.
 //
 // A stamp says who accessed when. Blocks of a launch run one after the other and every interval
 // between two barriers of a block gets the next number, so the interval alone tells whether a stamp is
@@ -14,7 +14,7 @@
 
 namespace trireme::emulation {
 
-enum class ByteState : uint64_t { kAsPage, kUninitialized, kWritten, kFreed };
+enum class ByteState : uint64_t { kNowhere, kUninitialized, kWritten, kFreed };
 
 // Who the accesses that a stamp stands for came from.
 enum class Breadth : uint64_t { kThread, kWarp, kBlock, kGrid };
@@ -53,38 +53,50 @@ inline constexpr size_t kPageBytes = size_t{1} << kPageShift;
 
 class Shadow {
  public:
-  explicit Shadow(size_t memory_bytes);  // A multiple of pages.
+  explicit Shadow(size_t memory_bytes);  // A multiple of pages. In state kNowhere.
   Shadow(const Shadow&) = delete;
   Shadow& operator=(const Shadow&) = delete;
 
-  // Bytes of memory per cell at `offset` are 1 << CellShift(offset).
-  int CellShift(size_t offset) const { return 2 - (pages_[offset >> kPageShift] & 3); }
-  Cell* CellAt(size_t offset, int shift) const {
-    return cells_ + (offset & ~(kPageBytes - 1)) + ((offset & (kPageBytes - 1)) >> shift);
-  }
-  // Cells of the page of `offset` become as small as an access of so many bytes there needs.
-  int Refine(size_t offset, size_t bytes);
-
-  ByteState PageState(size_t offset) const {
-    return static_cast<ByteState>((pages_[offset >> kPageShift] >> 2) & 3);
-  }
-  ByteState StateAt(size_t offset) const {
-    const ByteState state = StateOf(CellAt(offset, CellShift(offset))->write);
-    return state == ByteState::kAsPage ? PageState(offset) : state;
+  // The cells of [offset, offset + bytes), which lies in one page, small enough for it: each is of
+  // 1 << shift bytes.
+  Cell* Cells(size_t offset, size_t bytes, int& shift) {
+    const uint8_t page = pages_[offset >> kPageShift];
+    shift = page & kShiftMask;
+    if ((page & kHasCells) == 0 || ((offset | bytes) & ((size_t{1} << shift) - 1)) != 0)
+        [[unlikely]] {
+      shift = Refine(offset, bytes);
+    }
+    return CellAt(offset, shift);
   }
 
   // All bytes of [offset, offset + bytes) are in `state` and nobody has accessed them.
   void Fill(size_t offset, size_t bytes, ByteState state);
+  ByteState StateAt(size_t offset) const;
   // The first byte of the range that is not in `state`, or -1.
   int64_t FindOther(size_t offset, size_t bytes, ByteState state) const;
   // As memory is copied: what was uninitialized is so at its new place. Ranges do not overlap.
   void CopyStates(size_t to, size_t from, size_t bytes);
+  // Gives the memory of cells back. The range is in whole pages, and in the state `state`.
+  void Forget(size_t offset, size_t bytes, ByteState state);
 
  private:
-  void FillCells(size_t offset, size_t bytes, ByteState state);
+  static constexpr uint8_t kShiftMask = 3;
+  static constexpr uint8_t kHasCells = 16;  // Else the state of all bytes is in bits 2 and 3.
+  static uint8_t UniformPage(ByteState state) {
+    return static_cast<uint8_t>(static_cast<int>(state) << 2);
+  }
+  static ByteState UniformState(uint8_t page) { return static_cast<ByteState>((page >> 2) & 3); }
 
-  Cell* cells_;     // kPageBytes of them a page, the first of them used.
-  uint8_t* pages_;  // 2 - cell shift, and in the next two bits the state that kAsPage stands for.
+  Cell* CellAt(size_t offset, int shift) const {
+    return shift == 2 ? words_ + (offset >> 2)
+                      : bytes_ + (offset & ~(kPageBytes - 1)) +
+                            ((offset & (kPageBytes - 1)) >> shift);
+  }
+  int Refine(size_t offset, size_t bytes);
+
+  Cell* words_;
+  Cell* bytes_;  // Of pages with smaller cells: a place for kPageBytes of them a page.
+  uint8_t* pages_;
 };
 
 }  // namespace trireme::emulation
