@@ -1,13 +1,13 @@
 // Attention, forward: exact, by online softmax over blocks of keys (Dao 2023, FlashAttention-2,
 // algorithm 1). A block of threads computes 64 rows: bf16 by tensor cores, the other types, and
-// rows of more than 256 elements, by fused multiply-adds. Blocks of keys that no row sees are skipped.
-#include "core/ops/attention.h"
-
+// rows of more than 256 elements, by fused multiply-adds. Blocks of keys that no row sees are
+// skipped.
 #include <cmath>
 #include <limits>
 #include <numbers>
 
 #include "core/device/cuda/launch.cuh"
+#include "core/ops/attention.h"
 #include "core/ops/cuda/attention_block.cuh"
 #include "core/ops/cuda/attention_fma.cuh"
 #include "core/ops/cuda/attention_mma.cuh"
@@ -25,8 +25,8 @@ __device__ inline A Base(A max) {
   return max == kNone<A> ? A(0) : max;
 }
 
-// out [n, h, dv], dense, in T or widened; lse [n, h] or nullptr. lse_before is a copy from before the
-// launch, since several blocks may read it; nullptr where there is nothing to resume.
+// out [n, h, dv], dense, in T or widened; lse [n, h] or nullptr. lse_before is a copy from before
+// the launch, since several blocks may read it; nullptr where there is nothing to resume.
 template <typename T>
 struct AttentionResult {
   OutputRows<T> out;
@@ -66,9 +66,8 @@ __global__ void __launch_bounds__(kMmaThreads)
   const int column0 = blockIdx.z * kOut;
   const float scale = static_cast<float>(in.scale * std::numbers::log2e);
 
-  tiles.q.template Read<kTile>(in.q.width, in.q.in_chunks, [&](int r) {
-    return in.QueryRow(in.q, first + r, kv_head);
-  });
+  tiles.q.template Read<kTile>(in.q.width, in.q.in_chunks,
+                               [&](int r) { return in.QueryRow(in.q, first + r, kv_head); });
   const KeySpan all = SpanOfRows(in, first, kTile);
   const int rows[2] = {first + warp_row + lane / 4, first + warp_row + lane / 4 + 8};
   const KeySpan spans[2] = {SpanOfRow(in, rows[0]), SpanOfRow(in, rows[1])};
@@ -96,9 +95,8 @@ __global__ void __launch_bounds__(kMmaThreads)
 
   for (int first_key = all.low / kTile * kTile; first_key < all.high; first_key += kTile) {
     __syncthreads();
-    tiles.k.template Read<kTile>(in.k.width, in.k.in_chunks, [&](int j) {
-      return in.KeyRow(in.k, first_key + j, kv_head);
-    });
+    tiles.k.template Read<kTile>(in.k.width, in.k.in_chunks,
+                                 [&](int j) { return in.KeyRow(in.k, first_key + j, kv_head); });
     tiles.v.template Read<kTile>(in.v.width - column0, in.v.in_chunks, [&](int j) {
       const bfloat16* row = in.KeyRow(in.v, first_key + j, kv_head);
       return row == nullptr ? row : row + column0;

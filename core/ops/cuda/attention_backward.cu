@@ -4,12 +4,11 @@
 //   dv = P^T dout.
 // One kernel walks the keys of a block of rows for dq, another the rows of a block of keys, of all
 // heads that read it, for dk and dv: the scores are computed twice, and no sum needs an atomic.
-#include "core/ops/cuda/attention_backward.cuh"
-
 #include <algorithm>
 #include <cmath>
 #include <type_traits>
 
+#include "core/ops/cuda/attention_backward.cuh"
 #include "core/ops/cuda/attention_fma.cuh"
 #include "core/tensor/dispatch.h"
 
@@ -190,9 +189,8 @@ void AttentionDeltaCuda(Device& device, const AttentionDeltaArgs& args) {
 void AttentionBackwardCuda(Device& device, const AttentionBackwardArgs& args) {
   const int64_t widest = std::max(args.q.sizes[2], args.v.sizes[2]);
   if (args.q.dtype == DType::kBF16 && widest <= 256) return AttentionBackwardMma(device, args);
-  DispatchFloating(args.q.dtype, "attention", [&](auto tag) {
-    BackwardFma<typename decltype(tag)::type>(device, args);
-  });
+  DispatchFloating(args.q.dtype, "attention",
+                   [&](auto tag) { BackwardFma<typename decltype(tag)::type>(device, args); });
 }
 
 }  // namespace trireme

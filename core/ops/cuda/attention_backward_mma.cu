@@ -17,9 +17,9 @@ struct BackwardTiles {
   static constexpr int kStep = kWidth < 128 ? 64 : 32;
   static constexpr int kBlockSize = kTile * MmaTile<kWidth>::kStride;
   static constexpr int kStepSize = kStep * MmaTile<kWidth>::kStride;
-  static constexpr int64_t kBytes =
-      2 * MmaTile<kWidth>::Bytes(kTile) + 2 * MmaTile<kWidth>::Bytes(kStep) +
-      kStep * int64_t{sizeof(RowState<float>)};
+  static constexpr int64_t kBytes = 2 * MmaTile<kWidth>::Bytes(kTile) +
+                                    2 * MmaTile<kWidth>::Bytes(kStep) +
+                                    kStep * int64_t{sizeof(RowState<float>)};
 
   // Of the block: q and dout, or k and v. Of a step: the other two.
   MmaTile<kWidth> block[2], step[2];
@@ -58,9 +58,8 @@ __global__ void __launch_bounds__(kMmaThreads)
   const int first = (gridDim.x - 1 - blockIdx.x) * kTile, kv_head = blockIdx.y;
   const int column0 = blockIdx.z * kOut;
   const ScoreGradient gradient{static_cast<float>(in.scale)};
-  tiles.block[0].template Read<kTile>(in.q.width, in.q.in_chunks, [&](int r) {
-    return in.QueryRow(in.q, first + r, kv_head);
-  });
+  tiles.block[0].template Read<kTile>(in.q.width, in.q.in_chunks,
+                                      [&](int r) { return in.QueryRow(in.q, first + r, kv_head); });
   tiles.block[1].template Read<kTile>(in.v.width, grads.dout.in_chunks, [&](int r) {
     return in.QueryRow(grads.dout, first + r, kv_head);
   });
@@ -72,12 +71,10 @@ __global__ void __launch_bounds__(kMmaThreads)
   float dq[kOut / 8][4] = {};
   for (int first_key = all.low / kStep * kStep; first_key < all.high; first_key += kStep) {
     __syncthreads();
-    tiles.step[0].template Read<kStep>(in.k.width, in.k.in_chunks, [&](int j) {
-      return in.KeyRow(in.k, first_key + j, kv_head);
-    });
-    tiles.step[1].template Read<kStep>(in.v.width, in.v.in_chunks, [&](int j) {
-      return in.KeyRow(in.v, first_key + j, kv_head);
-    });
+    tiles.step[0].template Read<kStep>(
+        in.k.width, in.k.in_chunks, [&](int j) { return in.KeyRow(in.k, first_key + j, kv_head); });
+    tiles.step[1].template Read<kStep>(
+        in.v.width, in.v.in_chunks, [&](int j) { return in.KeyRow(in.v, first_key + j, kv_head); });
     __syncthreads();
     float scores[kStep / 8][4] = {}, ds[kStep / 8][4] = {};
     MmaRowsByRows<kWidth, kStep>(scores, tiles.block[0], warp_row, tiles.step[0], in.q.width);
@@ -111,12 +108,10 @@ __global__ void __launch_bounds__(kMmaThreads)
   const int first_key = blockIdx.x * kTile, kv_head = blockIdx.y;
   const int column0 = blockIdx.z * kOut;
   const ScoreGradient gradient{static_cast<float>(in.scale)};
-  tiles.block[0].template Read<kTile>(in.k.width, in.k.in_chunks, [&](int j) {
-    return in.KeyRow(in.k, first_key + j, kv_head);
-  });
-  tiles.block[1].template Read<kTile>(in.v.width, in.v.in_chunks, [&](int j) {
-    return in.KeyRow(in.v, first_key + j, kv_head);
-  });
+  tiles.block[0].template Read<kTile>(
+      in.k.width, in.k.in_chunks, [&](int j) { return in.KeyRow(in.k, first_key + j, kv_head); });
+  tiles.block[1].template Read<kTile>(
+      in.v.width, in.v.in_chunks, [&](int j) { return in.KeyRow(in.v, first_key + j, kv_head); });
   const int keys[2] = {first_key + warp_key + lane / 4, first_key + warp_key + lane / 4 + 8};
 
   float dk[kOut / 8][4] = {}, dv[kOut / 8][4] = {};
@@ -124,9 +119,8 @@ __global__ void __launch_bounds__(kMmaThreads)
     const KeySpan seen = spans[first / kStep];
     if (seen.low >= first_key + kTile || seen.high <= first_key) continue;
     __syncthreads();
-    tiles.step[0].template Read<kStep>(in.q.width, in.q.in_chunks, [&](int r) {
-      return in.QueryRow(in.q, first + r, kv_head);
-    });
+    tiles.step[0].template Read<kStep>(
+        in.q.width, in.q.in_chunks, [&](int r) { return in.QueryRow(in.q, first + r, kv_head); });
     tiles.step[1].template Read<kStep>(in.v.width, grads.dout.in_chunks, [&](int r) {
       return in.QueryRow(grads.dout, first + r, kv_head);
     });
@@ -173,8 +167,7 @@ void Run(Device& device, const AttentionBackwardArgs& args) {
   };
   LaunchKernel(device, QueryGradientMma<kWidth>, shape(NumTiles(in.rows()), in.q.width), grads);
   LaunchKernel(device, KeyGradientsMma<kWidth>,
-               shape(NumTiles(in.m), std::max(in.q.width, in.v.width)), grads,
-               spans.as<KeySpan>());
+               shape(NumTiles(in.m), std::max(in.q.width, in.v.width)), grads, spans.as<KeySpan>());
 }
 
 }  // namespace

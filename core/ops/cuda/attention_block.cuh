@@ -1,8 +1,8 @@
-// What the attention kernels share: how a block is cut from its operands, which keys it may see, and
-// how gradients are written.
+// What the attention kernels share: how a block is cut from its operands, which keys it may see,
+// and how gradients are written.
 //
-// The queries that read one key-value head are rows, token by token and head by head within a token,
-// so that a block of rows shares its keys whatever the number of heads.
+// The queries that read one key-value head are rows, token by token and head by head within a
+// token, so that a block of rows shares its keys whatever the number of heads.
 #pragma once
 
 #include <algorithm>
@@ -28,8 +28,8 @@ struct HeadRows {
         head_stride(view.strides[1]),
         width(static_cast<int>(view.sizes[2])) {
     constexpr int kCount = 16 / sizeof(T);
-    in_chunks = InChunks<kCount>(data, token_stride) && head_stride % kCount == 0 &&
-                width % kCount == 0;
+    in_chunks =
+        InChunks<kCount>(data, token_stride) && head_stride % kCount == 0 && width % kCount == 0;
   }
   __device__ T* Row(int64_t token, int64_t head) const {
     return data + token * token_stride + head * head_stride;

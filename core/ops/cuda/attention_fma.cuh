@@ -1,5 +1,6 @@
-// Products of 64 x 64 tiles by fused multiply-adds, for the types and widths that have no tensor-core
-// path: 256 threads, four by four elements each, operands staged in shared memory 32 deep.
+// Products of 64 x 64 tiles by fused multiply-adds, for the types and widths that have no
+// tensor-core path: 256 threads, four by four elements each, operands staged in shared memory 32
+// deep.
 #pragma once
 
 #include <cstdint>
@@ -33,13 +34,14 @@ struct FmaStage {
   __device__ FmaStage From(int line) const { return {data + line * kFmaStride}; }
   __device__ A& At(int line, int i) const { return data[line * kFmaStride + i]; }
 
-  // Elements [first, first + 32) of 64 rows; zeros behind `width` and for rows that are nullptr.
+  // Elements [first, first + 32) of 64 rows, up to `width`; zeros for rows that are nullptr.
   template <typename T, typename RowFn>
   __device__ void ReadAcross(int first, int width, RowFn row) const {
     for (int i = threadIdx.x; i < kFmaSide * kFmaDepth; i += kFmaThreads) {
       const int k = i % kFmaDepth, r = i / kFmaDepth;
+      if (first + k >= width) continue;
       const T* from = row(r);
-      At(k, r) = from != nullptr && first + k < width ? A(Load(from + first + k)) : A(0);
+      At(k, r) = from != nullptr ? A(Load(from + first + k)) : A(0);
     }
   }
   // Columns [first, first + 64) of 32 rows.
@@ -63,11 +65,12 @@ __device__ inline FourDoubles LoadFour(const double* p) {
   return {low.at[0], low.at[1], high.at[0], high.at[1]};
 }
 
-// sums[r][c] += left(k, r) right(k, c) over the lines k of a stage.
+// sums[r][c] += left(k, r) right(k, c) over the lines k < depth of a stage.
 template <typename A>
-__device__ inline void FmaProduct(FmaSums<A>& sums, FmaStage<A> left, FmaStage<A> right) {
+__device__ inline void FmaProduct(FmaSums<A>& sums, FmaStage<A> left, FmaStage<A> right,
+                                  int depth) {
 #pragma unroll 4
-  for (int k = 0; k < kFmaDepth; ++k) {
+  for (int k = 0; k < min(depth, kFmaDepth); ++k) {
     const auto a = LoadFour(&left.At(k, FmaRow()));
     const auto b = LoadFour(&right.At(k, FmaColumn()));
 #pragma unroll
@@ -87,7 +90,7 @@ __device__ inline void FmaRowsByRows(FmaSums<A>& sums, FmaStage<A> left, FmaStag
     left.template ReadAcross<T>(first, width, a_row);
     right.template ReadAcross<T>(first, width, b_row);
     __syncthreads();
-    FmaProduct(sums, left, right);
+    FmaProduct(sums, left, right, width - first);
   }
 }
 
@@ -100,7 +103,7 @@ __device__ inline void FmaTileByRows(FmaSums<A>& sums, FmaStage<A> p, FmaStage<A
     __syncthreads();
     stage.template ReadAlong<T>(column, width, [&](int k) { return b_row(first + k); });
     __syncthreads();
-    FmaProduct(sums, p.From(first), stage);
+    FmaProduct(sums, p.From(first), stage, kFmaDepth);
   }
 }
 
@@ -112,9 +115,7 @@ struct FmaShared {
   static constexpr int64_t kBytes =
       FmaStage<A>::Bytes(kFmaSide) + 2 * FmaStage<A>::Bytes(kFmaDepth);
   __device__ explicit FmaShared(void* bytes)
-      : tile{static_cast<A*>(bytes)},
-        left(tile.From(kFmaSide)),
-        right(left.From(kFmaDepth)) {}
+      : tile{static_cast<A*>(bytes)}, left(tile.From(kFmaSide)), right(left.From(kFmaDepth)) {}
 };
 
 }  // namespace trireme

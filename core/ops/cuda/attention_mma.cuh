@@ -20,8 +20,8 @@ struct MmaTile {
 
   __device__ const bfloat16* At(int row, int column) const { return data + row * kStride + column; }
 
-  // Rows [0, kRows): row(i) says where the columns of row i begin, of which `width` exist; zeros for
-  // the others, and for nullptr. By the whole block.
+  // Rows [0, kRows): row(i) says where the columns of row i begin, of which `width` exist; zeros
+  // for the others, and for nullptr. By the whole block.
   template <int kRows, typename RowFn>
   __device__ void Read(int width, bool in_chunks, RowFn row) const {
     constexpr int kCount = 8, kChunks = kWidth / kCount;
@@ -89,8 +89,8 @@ __device__ inline void MmaRowsByRows(float (&d)[kColumns / 8][4], const MmaTile<
 // kColumns), where p is what a product left in registers.
 template <int kWidth, int kColumns, int kDepth>
 __device__ inline void MmaRegistersByTile(float (&d)[kColumns / 8][4],
-                                          const float (&p)[kDepth / 8][4],
-                                          const MmaTile<kWidth>& b, int column) {
+                                          const float (&p)[kDepth / 8][4], const MmaTile<kWidth>& b,
+                                          int column) {
 #pragma unroll
   for (int k = 0; k < kDepth; k += 16) {
     const float(&left)[4] = p[k / 8];
@@ -106,8 +106,8 @@ __device__ inline void MmaRegistersByTile(float (&d)[kColumns / 8][4],
   }
 }
 
-// fn(i, row, column) for what register i of d[t] holds of tile columns [8 t, 8 t + 8): row is 0 or 8
-// more than the lane's first.
+// fn(i, row, column) for what register i of d[t] holds of tile columns [8 t, 8 t + 8): row is 0 or
+// 8 more than the lane's first.
 template <typename Fn>
 __device__ inline void ForEachRegister(int t, Fn fn) {
   const int column = 8 * t + 2 * (threadIdx.x % 4);

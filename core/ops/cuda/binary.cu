@@ -78,7 +78,7 @@ struct CompareFn {
   template <typename T>
   __device__ void operator()(uint8_t& y, T a, T b) const {
     const auto left = Comparable(a), right = Comparable(b);
-    y = op == CompareOp::kEqual ? left == right
+    y = op == CompareOp::kEqual  ? left == right
         : op == CompareOp::kLess ? left < right
                                  : left <= right;
   }

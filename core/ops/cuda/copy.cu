@@ -75,8 +75,7 @@ void CopyCuda(Device& device, const CopyArgs& args) {
     DispatchAll(args.src.dtype, [&](auto src_tag) {
       using S = typename decltype(src_tag)::type;
       if constexpr (!std::is_same_v<S, D>) {
-        constexpr bool kInChunks =
-            IsFloating(DTypeOf<S>::value) && IsFloating(DTypeOf<D>::value);
+        constexpr bool kInChunks = IsFloating(DTypeOf<S>::value) && IsFloating(DTypeOf<D>::value);
         Elementwise<kInChunks>(device, Convert(), Out<D>(args.dst), In<S>(args.src));
       }
     });

@@ -12,12 +12,12 @@ namespace trireme {
 [[noreturn]] void ThrowCublasError(cublasStatus_t code, const char* call, const char* file,
                                    int line);
 
-#define CUBLAS_OR_THROW(call)                                                     \
-  do {                                                                            \
-    const cublasStatus_t cublas_code = (call);                                    \
-    if (cublas_code != CUBLAS_STATUS_SUCCESS) [[unlikely]] {                      \
-      ::trireme::ThrowCublasError(cublas_code, #call, __FILE__, __LINE__);        \
-    }                                                                             \
+#define CUBLAS_OR_THROW(call)                                              \
+  do {                                                                     \
+    const cublasStatus_t cublas_code = (call);                             \
+    if (cublas_code != CUBLAS_STATUS_SUCCESS) [[unlikely]] {               \
+      ::trireme::ThrowCublasError(cublas_code, #call, __FILE__, __LINE__); \
+    }                                                                      \
   } while (false)
 
 // What goes wrong while something is given back has gone wrong before.

@@ -1,8 +1,7 @@
 // Dropout: a thread computes eight neighbouring channels, two blocks of random numbers.
-#include "core/ops/dropout.h"
-
 #include "core/device/cuda/launch.cuh"
 #include "core/ops/cuda/element.cuh"
+#include "core/ops/dropout.h"
 #include "core/tensor/dispatch.h"
 
 namespace trireme {
@@ -26,7 +25,8 @@ __global__ void __launch_bounds__(kThreads)
     uint32_t bits[kChannels];
 #pragma unroll
     for (int k = 0; k < kChannels; k += kLanes) {
-      const RngBlock block = Philox(key, high | static_cast<uint64_t>((first + k) / kLanes), sample);
+      const RngBlock block =
+          Philox(key, high | static_cast<uint64_t>((first + k) / kLanes), sample);
 #pragma unroll
       for (int lane = 0; lane < kLanes; ++lane) bits[k + lane] = block[lane];
     }

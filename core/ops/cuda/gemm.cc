@@ -18,7 +18,8 @@ namespace {
 constexpr uint64_t kMaxAlignment = 16;  // More would let addresses choose algorithms, and bits.
 
 // The last two dimensions of a view as columns in memory; nothing when neither has unit stride, or
-// when they overlap (broadcast). Not transposed: the matrix that cuBLAS sees is the view's transpose.
+// when they overlap (broadcast). Not transposed: the matrix that cuBLAS sees is the view's
+// transpose.
 std::optional<GemmMatrix> AsMatrix(const View& view) {
   const int r = view.rank;
   const int64_t rows = view.sizes[r - 2], columns = view.sizes[r - 1];

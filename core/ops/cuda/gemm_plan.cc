@@ -50,9 +50,9 @@ MatrixLayout MakeLayout(const GemmMatrix& matrix, DType dtype, int64_t num_batch
   const int32_t count = static_cast<int32_t>(num_batches);
   CUBLAS_OR_THROW(cublasLtMatrixLayoutSetAttribute(created, CUBLASLT_MATRIX_LAYOUT_BATCH_COUNT,
                                                    &count, sizeof(count)));
-  CUBLAS_OR_THROW(cublasLtMatrixLayoutSetAttribute(
-      created, CUBLASLT_MATRIX_LAYOUT_STRIDED_BATCH_OFFSET, &matrix.batch_stride,
-      sizeof(matrix.batch_stride)));
+  CUBLAS_OR_THROW(
+      cublasLtMatrixLayoutSetAttribute(created, CUBLASLT_MATRIX_LAYOUT_STRIDED_BATCH_OFFSET,
+                                       &matrix.batch_stride, sizeof(matrix.batch_stride)));
   return layout;
 }
 
@@ -82,7 +82,9 @@ GemmPlans::Plan GemmPlans::MakePlan(const GemmProblem& problem) const {
   const DType scale = AccumulationType(problem.in);
   CUBLAS_OR_THROW(cublasLtMatmulDescCreate(&desc, ComputeType(problem), CublasType(scale)));
   plan.desc.reset(desc);
-  const auto operation = [](const GemmMatrix& m) { return m.transposed ? CUBLAS_OP_T : CUBLAS_OP_N; };
+  const auto operation = [](const GemmMatrix& m) {
+    return m.transposed ? CUBLAS_OP_T : CUBLAS_OP_N;
+  };
   Set(plan.desc, CUBLASLT_MATMUL_DESC_TRANSA, operation(problem.a));
   Set(plan.desc, CUBLASLT_MATMUL_DESC_TRANSB, operation(problem.b));
   if (problem.has_bias) Set(plan.desc, CUBLASLT_MATMUL_DESC_EPILOGUE, CUBLASLT_EPILOGUE_BIAS);

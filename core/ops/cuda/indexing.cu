@@ -1,12 +1,11 @@
-// Embedding, Gather, ScatterAdd. Sums run in the order of the indices: a row of the result belongs to
-// one group of threads, which walks the indices and picks its own.
-#include "core/ops/indexing.h"
-
+// Embedding, Gather, ScatterAdd. Sums run in the order of the indices: a row of the result belongs
+// to one group of threads, which walks the indices and picks its own.
 #include <algorithm>
 
 #include "core/device/cuda/launch.cuh"
 #include "core/ops/cuda/block_reduce.cuh"
 #include "core/ops/cuda/element.cuh"
+#include "core/ops/indexing.h"
 #include "core/tensor/dispatch.h"
 
 namespace trireme {
@@ -44,8 +43,8 @@ struct OwnRows {
 
 template <typename T>
 __global__ void __launch_bounds__(kColumns)
-    EmbeddingBackwardKernel(const int64_t* ids, const T* dy, AccOf<T>* dtable, int64_t n,
-                            int64_t c, int64_t rows, int64_t first) {
+    EmbeddingBackwardKernel(const int64_t* ids, const T* dy, AccOf<T>* dtable, int64_t n, int64_t c,
+                            int64_t rows, int64_t first) {
   OwnRows& own = *static_cast<OwnRows*>(SharedBytes());
   const int lane = threadIdx.x % kWarp, warp = threadIdx.x / kWarp;
   const int64_t owner = blockIdx.x % kOwners;

@@ -1,11 +1,10 @@
 // DrawNormal: the numbers of NormalAt (core/base/rng.h), in f64.
-#include "core/ops/init.h"
-
 #include <cmath>
 #include <numbers>
 
 #include "core/device/cuda/launch.cuh"
 #include "core/ops/cuda/element.cuh"
+#include "core/ops/init.h"
 #include "core/tensor/dispatch.h"
 
 namespace trireme {

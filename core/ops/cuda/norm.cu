@@ -1,9 +1,8 @@
 // RmsNorm and LayerNorm: a block a row, which the caches keep between its passes.
-#include "core/ops/norm.h"
-
 #include <cmath>
 
 #include "core/ops/cuda/sums.cuh"
+#include "core/ops/norm.h"
 #include "core/tensor/dispatch.h"
 
 namespace trireme {
@@ -162,10 +161,10 @@ void NormGainGradCuda(Device& device, const NormGainGradArgs& args) {
     using A = AccOf<T>;
     if (args.dgain.dtype != DTypeOf<A>::value) NoKernelFor(args.dgain.dtype, "norm");
     const int64_t n = args.x.sizes[0], c = args.x.sizes[1];
-    ColumnSums(device, 1, n, c,
-               GainTerm<T>{args.x.as<T>(), args.dy.as<T>(), args.mean.as<A>(), args.rstd.as<A>(),
-                           c},
-               SumTarget<A, A>{args.dgain.as<A>(), A(1), args.accumulate});
+    ColumnSums(
+        device, 1, n, c,
+        GainTerm<T>{args.x.as<T>(), args.dy.as<T>(), args.mean.as<A>(), args.rstd.as<A>(), c},
+        SumTarget<A, A>{args.dgain.as<A>(), A(1), args.accumulate});
   });
 }
 

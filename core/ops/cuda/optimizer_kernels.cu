@@ -1,11 +1,10 @@
 // AdamW, Sgd, SumOfSquares. Updates are multi-tensor: a launch takes as many items as fit into the
 // parameters of a kernel, so that nothing on the host or the device has to outlive the call.
-#include "core/ops/optimizer_kernels.h"
-
 #include <algorithm>
 #include <cmath>
 
 #include "core/ops/cuda/sums.cuh"
+#include "core/ops/optimizer_kernels.h"
 #include "core/tensor/dispatch.h"
 
 namespace trireme {
@@ -23,8 +22,8 @@ struct ItemOnDevice {
   void* working;
   int64_t n;
   int64_t first_block;
-  A rate, decay;       // As the rule wants them.
-  bool bf16_working;   // Else working, if any, is of type A.
+  A rate, decay;      // As the rule wants them.
+  bool bf16_working;  // Else working, if any, is of type A.
   bool in_chunks;
 };
 
@@ -126,9 +125,9 @@ ItemOnDevice<A> OnDevice(const UpdateItem& item, int num_states) {
     result.states[s] = item.states[s].as<A>();
     result.in_chunks = result.in_chunks && InChunks<kCount>(result.states[s]);
   }
-  result.in_chunks = result.in_chunks && (result.bf16_working
-                                              ? InChunks<kCount>(item.working.as<bfloat16>())
-                                              : InChunks<kCount>(item.working.as<A>()));
+  result.in_chunks =
+      result.in_chunks && (result.bf16_working ? InChunks<kCount>(item.working.as<bfloat16>())
+                                               : InChunks<kCount>(item.working.as<A>()));
   return result;
 }
 
@@ -168,13 +167,11 @@ void AdamW(Device& device, const AdamWArgs& args) {
   const double correction1 = 1 - std::pow(args.beta1, args.step);
   const double correction2 = 1 - std::pow(args.beta2, args.step);
   // In f32, 1 - 0.999 would be off by 1e-5 of itself.
-  const AdamWRule<A> rule{static_cast<A>(args.grad_scale),
-                          static_cast<A>(args.beta1),
-                          static_cast<A>(args.beta2),
-                          static_cast<A>(1 - args.beta1),
-                          static_cast<A>(1 - args.beta2),
-                          static_cast<A>(1 / std::sqrt(correction2)),
-                          static_cast<A>(args.epsilon)};
+  const AdamWRule<A> rule{
+      static_cast<A>(args.grad_scale), static_cast<A>(args.beta1),
+      static_cast<A>(args.beta2),      static_cast<A>(1 - args.beta1),
+      static_cast<A>(1 - args.beta2),  static_cast<A>(1 / std::sqrt(correction2)),
+      static_cast<A>(args.epsilon)};
   Update<A>(device, args.items, args.num_items, rule, [&](const UpdateItem& item) {
     return Rates{item.learning_rate / correction1, 1 - item.learning_rate * item.weight_decay};
   });

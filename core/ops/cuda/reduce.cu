@@ -1,7 +1,6 @@
 // Sum and Max.
-#include "core/ops/reduce.h"
-
 #include "core/ops/cuda/sums.cuh"
+#include "core/ops/reduce.h"
 #include "core/tensor/dispatch.h"
 
 namespace trireme {

@@ -1,11 +1,10 @@
 // Rotary: a block a token, which computes its sines and cosines once for all heads. Angles are
 // computed in f64, since positions may be large.
-#include "core/ops/rotary.h"
-
 #include <cmath>
 
 #include "core/device/cuda/launch.cuh"
 #include "core/ops/cuda/element.cuh"
+#include "core/ops/rotary.h"
 #include "core/tensor/dispatch.h"
 
 namespace trireme {
@@ -46,9 +45,9 @@ void RotaryCuda(Device& device, const RotaryArgs& args) {
   DispatchFloating(args.x.dtype, "rotary", [&](auto tag) {
     using T = typename decltype(tag)::type;
     const int64_t shared_bytes = 2 * half * sizeof(AccOf<T>);
-    LaunchKernel(device, RotaryKernel<T>, {dim3(n), dim3(kThreads), shared_bytes},
-                 args.x.as<T>(), args.positions.as<int32_t>(), args.y.as<T>(), h, half,
-                 args.x.strides[0], args.x.strides[1], args.theta, args.inverse ? -1.0 : 1.0);
+    LaunchKernel(device, RotaryKernel<T>, {dim3(n), dim3(kThreads), shared_bytes}, args.x.as<T>(),
+                 args.positions.as<int32_t>(), args.y.as<T>(), h, half, args.x.strides[0],
+                 args.x.strides[1], args.theta, args.inverse ? -1.0 : 1.0);
   });
 }
 

@@ -1,9 +1,8 @@
 // Softmax and LogSoftmax, a block a row.
-#include "core/ops/cuda/softmax.cuh"
-
 #include <cmath>
 
 #include "core/device/cuda/launch.cuh"
+#include "core/ops/cuda/softmax.cuh"
 #include "core/ops/softmax.h"
 #include "core/tensor/dispatch.h"
 

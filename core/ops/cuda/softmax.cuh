@@ -1,5 +1,5 @@
-// What Softmax and CrossEntropy share: the maximum of a row and the sum of exponentials below it, in
-// one pass ("online").
+// What Softmax and CrossEntropy share: the maximum of a row and the sum of exponentials below it,
+// in one pass ("online").
 #pragma once
 
 #include <cstdint>

@@ -32,8 +32,8 @@ template <int kOperands>
 struct LoopNest {
   int rank = 0;
   int64_t steps = 0;
-  int64_t tail = 0;         // Elements behind the last chunk; only of one dimension.
-  uint32_t repeated = 0;    // Bit k: operand k has one element for a whole chunk.
+  int64_t tail = 0;       // Elements behind the last chunk; only of one dimension.
+  uint32_t repeated = 0;  // Bit k: operand k has one element for a whole chunk.
   int64_t size[6] = {};
   int64_t stride[6][kOperands] = {};  // In elements, from step to step.
 
@@ -134,8 +134,8 @@ __device__ inline void ApplyToSlots(const Fn& fn, Slots... slots) {
 template <int kCount, typename Fn, size_t... kIndices, typename... Ts>
 __device__ inline void ApplyAt(const Fn& fn, uint32_t repeated, const int64_t* offset,
                                std::index_sequence<kIndices...>, Ts*... data) {
-  ApplyToSlots<kCount>(fn, ReadSlot<Fn::kReadsOutputs, kCount>(
-                               data + offset[kIndices], (repeated >> kIndices & 1) != 0)...);
+  ApplyToSlots<kCount>(fn, ReadSlot<Fn::kReadsOutputs, kCount>(data + offset[kIndices],
+                                                               (repeated >> kIndices & 1) != 0)...);
 }
 
 inline constexpr int kLoopThreads = 256;
@@ -167,8 +167,8 @@ __global__ void __launch_bounds__(kLoopThreads)
 }
 
 // fn(element, ...) for the elements of all operands, which have the sizes of the first. Fn says in
-// kReadsOutputs whether outputs hold something that it needs. Without kInChunks there is half as much
-// to compile.
+// kReadsOutputs whether outputs hold something that it needs. Without kInChunks there is half as
+// much to compile.
 template <bool kInChunks = true, typename Fn, typename... Ts>
 void Elementwise(Device& device, const Fn& fn, const Operand<Ts>&... operands) {
   const View* const views[] = {operands.view...};

@@ -56,8 +56,8 @@ void RowSums(Device& device, const T* x, int64_t outer, int64_t n, Term term,
     using To = std::remove_const_t<std::remove_pointer_t<decltype(to.y)>>;
     constexpr int kCount = kChunk<T>;
     const bool in_chunks = InChunks<kCount>(x, n);
-    const auto kernel = in_chunks ? SumRowChunks<T, kCount, A, Term, To>
-                                  : SumRowChunks<T, 1, A, Term, To>;
+    const auto kernel =
+        in_chunks ? SumRowChunks<T, kCount, A, Term, To> : SumRowChunks<T, 1, A, Term, To>;
     const int threads = RowThreads(std::min(n, kElements), in_chunks ? kCount : 1);
     LaunchKernel(device, kernel,
                  {dim3(outer * chunks), dim3(threads), kMaxWarps * int64_t{sizeof(A)}}, x, n,
@@ -124,12 +124,11 @@ void ColumnSums(Device& device, int64_t outer, int64_t rows, int64_t inner, Term
                         rows, inner, chunk, chunks, term, target);
   }
   const Workspace partial(device, outer * chunks * inner * sizeof(A), "column sums");
-  LaunchKernel(device, SumColumnChunks<A, Term, A>,
-               {dim3(blocks * chunks), threads, shared_bytes}, rows, inner, chunk, chunks, term,
-               SumTarget<A, A>{partial.as<A>(), A(1), false});
-  LaunchKernel(device, SumColumnChunks<A, ElementTerm<A>, Y>,
-               {dim3(blocks), threads, shared_bytes}, chunks, inner, chunks, int64_t{1},
-               ElementTerm<A>{partial.as<A>(), chunks, inner}, target);
+  LaunchKernel(device, SumColumnChunks<A, Term, A>, {dim3(blocks * chunks), threads, shared_bytes},
+               rows, inner, chunk, chunks, term, SumTarget<A, A>{partial.as<A>(), A(1), false});
+  LaunchKernel(device, SumColumnChunks<A, ElementTerm<A>, Y>, {dim3(blocks), threads, shared_bytes},
+               chunks, inner, chunks, int64_t{1}, ElementTerm<A>{partial.as<A>(), chunks, inner},
+               target);
 }
 
 }  // namespace trireme

@@ -1,5 +1,5 @@
-// Unary and UnaryBackward. Each op is a function and its derivative in terms of the saved tensor (the
-// input, or the output where UnarySavesOutput).
+// Unary and UnaryBackward. Each op is a function and its derivative in terms of the saved tensor
+// (the input, or the output where UnarySavesOutput).
 #include <cmath>
 #include <numbers>
 
@@ -77,9 +77,7 @@ struct ReluOp {
 template <typename A>
 struct GeluOp {
   A a, b;
-  static __device__ A NormalCdf(A x) {
-    return A(0.5) * (1 + erf(x * A(std::numbers::sqrt2 / 2)));
-  }
+  static __device__ A NormalCdf(A x) { return A(0.5) * (1 + erf(x * A(std::numbers::sqrt2 / 2))); }
   __device__ A Value(A x) const { return x * NormalCdf(x); }
   __device__ A Slope(A x) const {
     constexpr A kDensityAtZero = A(std::numbers::inv_sqrtpi / std::numbers::sqrt2);
