@@ -66,6 +66,10 @@ inline Stamp Merge(const Execution& execution, Stamp stamp, Stamp since) {
 
 [[gnu::noinline]] void CheckOther(Execution& execution, Kind kind, const void* address, size_t bytes,
                                   const void* caller) {
+  // A large argument is read where the launch keeps it.
+  const std::vector<unsigned char>& params = execution.launch->params;
+  const auto offset = reinterpret_cast<uintptr_t>(address) - reinterpret_cast<uintptr_t>(params.data());
+  if (kind == Kind::kRead && offset < params.size() && bytes <= params.size() - offset) return;
   if (execution.pinned.Contains(address, bytes)) return;
   // Large parameters are copied by a call, on behalf of the kernel.
   const auto& params = execution.launch->params;
@@ -73,12 +77,6 @@ inline Stamp Merge(const Execution& execution, Stamp stamp, Stamp since) {
       reinterpret_cast<uintptr_t>(address) - reinterpret_cast<uintptr_t>(params.data());
   if (kind == Kind::kRead && in_params < params.size() && bytes <= params.size() - in_params) return;
   if (kind == Kind::kRead && IsReadOnlyProgramData(address, bytes)) return;
-  // The copy of the kernel's arguments onto its stack.
-  const std::vector<unsigned char>& params = execution.launch->params;
-  const auto* first = static_cast<const unsigned char*>(address);
-  if (kind == Kind::kRead && first >= params.data() && first + bytes <= params.data() + params.size()) {
-    return;
-  }
   StopInvalid(execution, kind, address, bytes, " of host memory", caller);
 }
 

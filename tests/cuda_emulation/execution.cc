@@ -62,6 +62,7 @@ cudaError_t Execution::Run(const KernelLaunch& to_run) {
   block_intervals_.clear();
   since_launch = MakeStamp(interval_ + 1, 0, 0);
   const dim3& block = to_run.block;
+  num_threads_ = block.x * block.y * block.z;
   for (unsigned i = 0; i < num_threads(); ++i) {
     thread_indices[i] = {i % block.x, i / block.x % block.y, i / block.x / block.y};
   }
@@ -76,6 +77,11 @@ cudaError_t Execution::Run(const KernelLaunch& to_run) {
   return failure_;
 }
 
+uint32_t Execution::LanesOf(unsigned warp) const {
+  const unsigned lanes = std::min(kWarpSize, num_threads() - warp * kWarpSize);
+  return lanes == kWarpSize ? ~0u : (1u << lanes) - 1;
+}
+
 void Execution::NewInterval() { since_barrier = MakeStamp(++interval_, 0, 0); }
 
 void Execution::RunBlock() {
@@ -86,9 +92,9 @@ void Execution::RunBlock() {
   const unsigned num_warps = (n + kWarpSize - 1) / kWarpSize;
   for (unsigned i = 0; i < n; ++i) threads_[i].state = State::kFresh;
   for (unsigned warp = 0; warp < num_warps; ++warp) {
-    const unsigned lanes = std::min(kWarpSize, n - warp * kWarpSize);
-    runnable_[warp] = lanes == kWarpSize ? ~0u : (1u << lanes) - 1;
-    warp_intervals_[warp] = 0;
+    warps_[warp].runnable = LanesOf(warp);
+    warps_[warp].present = 0;
+    warps_[warp].interval = 0;
   }
   for (;;) {
     for (unsigned warp = 0; warp < num_warps; ++warp) {
@@ -111,11 +117,12 @@ void Execution::RunBlock() {
 }
 
 void Execution::RunWarp(unsigned warp) {
-  while (runnable_[warp] != 0) {
+  const uint32_t& runnable = warps_[warp].runnable;
+  while (runnable != 0) {
     // Lane after lane, so that all lanes stop at the next meeting before any goes on.
-    for (uint32_t round = runnable_[warp]; round != 0; round &= round - 1) {
+    for (uint32_t round = runnable; round != 0; round &= round - 1) {
       const unsigned lane = static_cast<unsigned>(std::countr_zero(round));
-      if ((runnable_[warp] >> lane & 1) == 0) continue;  // A fiber took over its neighbour's thread.
+      if ((runnable >> lane & 1) == 0) continue;  // A fiber took over its neighbour's thread.
       Resume(warp * kWarpSize + lane);
       if (failure_ != cudaSuccess) return;
     }
@@ -133,8 +140,9 @@ void Execution::EnterThread(unsigned index) {
   const unsigned warp = index / kWarpSize;
   thread = index;
   stack_begin = running_->stack_begin;
-  me = since_barrier | Stamp{index} << kThreadShift | Stamp{warp_intervals_[warp]} << kWarpIntervalShift;
-  runnable_[warp] &= ~(1u << index % kWarpSize);
+  me = since_barrier | Stamp{index} << kThreadShift |
+       Stamp{warps_[warp].interval} << kWarpIntervalShift;
+  warps_[warp].runnable &= ~(1u << index % kWarpSize);
 }
 
 void Execution::Resume(unsigned index) {
@@ -199,8 +207,7 @@ void Execution::ReleaseBarrier() {
   }
   for (unsigned i = 0; i < n; ++i) threads_[i].state = State::kRunnable;
   for (unsigned warp = 0; warp * kWarpSize < n; ++warp) {
-    const unsigned lanes = std::min(kWarpSize, n - warp * kWarpSize);
-    runnable_[warp] = lanes == kWarpSize ? ~0u : (1u << lanes) - 1;
+    warps_[warp].runnable = LanesOf(warp);
   }
   last_barrier_count_ = barrier_count_;
   barrier_count_ = 0;
@@ -210,52 +217,46 @@ void Execution::ReleaseBarrier() {
 void Execution::WarpMeeting(WarpOperation operation, uint32_t mask, void* record,
                             void (*combine)(void* const* records, uint32_t mask),
                             const std::source_location& site) {
-  const unsigned warp = thread / kWarpSize;
+  const unsigned index = thread / kWarpSize;
   const unsigned lane = thread % kWarpSize;
-  const unsigned first = warp * kWarpSize;
-  const unsigned lanes = std::min(kWarpSize, num_threads() - first);
-  Thread& mine = threads_[thread];
-  mine.operation = operation;
-  mine.mask = mask;
-  mine.record = record;
-  mine.site = site;
-  if ((mask >> lane & 1) == 0) {
-    Stop(cudaErrorLaunchFailure,
-         Format("%s with mask 0x%08x, which leaves out its own lane %u, at ",
-                OperationName(operation), mask, lane) + SiteText(site));
-  }
+  const uint32_t existing = LanesOf(index);
   // The full mask is what kernels write for "all of us", also in a last warp of fewer threads.
-  const uint32_t existing = lanes == kWarpSize ? ~0u : (1u << lanes) - 1;
   const uint32_t meeting = mask == ~0u ? existing : mask;
-  if ((meeting & ~existing) != 0) {
+  if ((mask >> lane & 1) == 0 || (meeting & ~existing) != 0) {
     Stop(cudaErrorLaunchFailure,
-         Format("%s with mask 0x%08x in a warp of %u threads, at ", OperationName(operation), mask,
-                lanes) + SiteText(site));
+         Format("%s with mask 0x%08x, which %s, at ", OperationName(operation), mask,
+                (mask >> lane & 1) == 0 ? Format("leaves out its own lane %u", lane).c_str()
+                                        : "names lanes that do not exist") +
+             SiteText(site));
   }
-  mine.state = State::kInWarp;
-  void* records[kWarpSize] = {};
-  for (uint32_t rest = meeting; rest != 0; rest &= rest - 1) {
-    const unsigned other = static_cast<unsigned>(std::countr_zero(rest));
-    const Thread& theirs = threads_[first + other];
-    if (theirs.state != State::kInWarp || theirs.mask != mask || theirs.operation != operation ||
-        !SameSite(theirs.site, site)) {
-      Suspend();  // Somebody is still to come.
-      return;
-    }
-    records[other] = theirs.record;
+  Warp& warp = warps_[index];
+  Thread* first = &threads_[index * kWarpSize];
+  first[lane] = {State::kInWarp, operation, mask, first[lane].fiber, site};
+  warp.records[lane] = record;
+  warp.present |= 1u << lane;
+  // Only when everybody is there do they have to be in the same call.
+  bool complete = (warp.present & meeting) == meeting;
+  for (uint32_t rest = complete ? meeting : 0; rest != 0; rest &= rest - 1) {
+    const Thread& other = first[std::countr_zero(rest)];
+    complete &= other.mask == mask && other.operation == operation && SameSite(other.site, site);
   }
-  if (combine != nullptr) combine(records, meeting);
+  if (!complete) {
+    Suspend();  // The last to come does the rest.
+    return;
+  }
+  warp.present &= ~meeting;
+  if (combine != nullptr) combine(warp.records, meeting);
   if (operation == WarpOperation::kSync && meeting == existing) {
-    if (++warp_intervals_[warp] == 1024) {
+    if (++warp.interval == 1024) {
       // The count begins again; a new interval keeps stamps of the old round apart.
-      warp_intervals_[warp] = 0;
+      warp.interval = 0;
       NewInterval();
     }
   }
   for (uint32_t rest = meeting; rest != 0; rest &= rest - 1) {
-    threads_[first + static_cast<unsigned>(std::countr_zero(rest))].state = State::kRunnable;
+    first[std::countr_zero(rest)].state = State::kRunnable;
   }
-  runnable_[warp] |= meeting & ~(1u << lane);
+  warp.runnable |= meeting & ~(1u << lane);
   EnterThread(thread);
 }
 

@@ -72,10 +72,15 @@ class Execution {
   struct Thread {
     State state;
     WarpOperation operation;  // What it waits for in its warp,
-    uint32_t mask;            // with whom,
-    void* record;             // and with what.
+    uint32_t mask;            // and with whom.
     Fiber* fiber;
     std::source_location site;
+  };
+  struct Warp {
+    uint32_t runnable;  // A bit a lane.
+    uint32_t present;   // Lanes that came to a meeting and wait in it.
+    unsigned interval;  // Since its last __syncwarp.
+    void* records[kWarpSize];
   };
 
   static void FiberMain();
@@ -87,18 +92,17 @@ class Execution {
   void NewInterval();
   void StopWarp(unsigned warp);
   void ReleaseBarrier();
-  unsigned num_threads() const {
-    return launch->block.x * launch->block.y * launch->block.z;
-  }
+  uint32_t LanesOf(unsigned warp) const;
+  unsigned num_threads() const { return num_threads_; }
 
   static thread_local Execution* current_ __attribute__((tls_model("initial-exec")));
 
   FiberPool fibers_;
   Fiber scheduler_;
   std::array<Thread, kMaxThreads> threads_;
-  std::array<uint32_t, kMaxThreads / kWarpSize> runnable_ = {};  // A bit a lane.
-  std::array<unsigned, kMaxThreads / kWarpSize> warp_intervals_ = {};
+  std::array<Warp, kMaxThreads / kWarpSize> warps_ = {};
   Fiber* running_ = nullptr;
+  unsigned num_threads_ = 0;  // Of a block.
   uint64_t interval_ = 0;
   std::vector<uint64_t> block_intervals_;  // The first interval of each block of the launch, in order.
   int barrier_count_ = 0;                  // Threads that came with true,
