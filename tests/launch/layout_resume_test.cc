@@ -1,17 +1,12 @@
 // A run that is saved under one layout goes on under any other as if nothing had happened.
 #include <gtest/gtest.h>
 
-#include <mutex>
-
 #include "absl/strings/str_cat.h"
 
-#include "core/ops/devices.h"
-#include "launch/catalogue.h"
 #include "launch/checkpoint/checkpoint_dir.h"
 #include "launch/checkpoint/checkpoint_writer.h"
-#include "launch/config.h"
 #include "launch/run_state.h"
-#include "parallel/comm/local.h"
+#include "tests/launch/trainers.h"
 #include "tests/testing/temporary_directory.h"
 
 namespace trireme {
@@ -28,11 +23,7 @@ RunConfig ConfigOf(const Layout& layout, const std::string& dtype) {
   std::vector<std::string> assignments = layout.assignments;
   assignments.push_back(absl::StrCat("num_steps=", kSteps));
   assignments.push_back(absl::StrCat("dtype=", dtype));
-  auto loaded = LoadConfig(TRIREME_SOURCE_DIR "/examples/configs/verify.textproto", assignments);
-  EXPECT_TRUE(loaded.ok()) << loaded.status();
-  const Status status = ResolveConfig(layout.num_ranks, Catalogue(), &*loaded);
-  EXPECT_TRUE(status.ok()) << status;
-  return loaded->config;
+  return testing::ResolvedConfig(testing::ExampleConfig("verify"), layout.num_ranks, assignments);
 }
 
 // Takes steps `first` to `last` under a layout, from and to checkpoints of `directory`; the losses.
@@ -40,28 +31,21 @@ std::vector<double> RunSteps(const Layout& layout, const std::string& dtype, int
                         const std::string& directory) {
   const RunConfig config = ConfigOf(layout, dtype);
   std::vector<double> losses;
-  const Status status = RunOnRanks(layout.num_ranks, {}, [&](Communicator& world) -> Status {
-    const auto device = MakeCpuDevice();
-    const ComponentConfig data = ToComponentConfig(config.data().dataset());
-    ASSIGN_OR_RETURN(auto dataset,
-                     MakeDataset(data.name, data.params, {config.data().sequence_length()}));
-    PhaseTimer phases;
-    ASSIGN_OR_RETURN(auto trainer, Trainer::Create(config, *dataset, world, *device, phases));
+  testing::OnTrainers(config, layout.num_ranks, [&](const testing::TrainerRank& rank) -> Status {
     if (first > 0) {
       ASSIGN_OR_RETURN(const std::string checkpoint, FindLatest(directory));
-      RETURN_IF_ERROR(LoadState(checkpoint, dataset->fingerprint(), *trainer));
-      EXPECT_EQ(trainer->step(), first);
+      RETURN_IF_ERROR(LoadState(checkpoint, rank.dataset.fingerprint(), rank.trainer));
+      EXPECT_EQ(rank.trainer.step(), first);
     }
     std::vector<double> mine;
     for (int step = first; step < last; ++step) {
-      ASSIGN_OR_RETURN(const StepReport report, trainer->Step());
+      ASSIGN_OR_RETURN(const StepReport report, rank.trainer.Step());
       mine.push_back(report.loss);
     }
-    if (world.rank() == 0) losses = mine;
-    return SaveCheckpoint(MakeCheckpointGroup(world), directory, TensorsToWrite(*trainer),
-                          MakeCheckpointInfo(*trainer, config, dataset->fingerprint()), 1);
+    if (rank.world.rank() == 0) losses = mine;
+    return SaveCheckpoint(MakeCheckpointGroup(rank.world), directory, TensorsToWrite(rank.trainer),
+                          MakeCheckpointInfo(rank.trainer, config, rank.dataset.fingerprint()), 1);
   });
-  EXPECT_TRUE(status.ok()) << status;
   return losses;
 }
 

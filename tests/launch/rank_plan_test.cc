@@ -7,10 +7,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
 
-#include "core/ops/devices.h"
-#include "launch/catalogue.h"
-#include "launch/config.h"
-#include "parallel/comm/local.h"
+#include "tests/launch/trainers.h"
 
 namespace trireme {
 namespace {
@@ -48,11 +45,7 @@ Bytes Difference(Bytes after, const Bytes& before) {
 
 RunConfig Resolved(int num_ranks, const std::string& assignments) {
   const std::vector<std::string> set = absl::StrSplit(assignments, ' ', absl::SkipEmpty());
-  auto loaded = ParseConfig("test.textproto", kTransformer, set);
-  EXPECT_TRUE(loaded.ok()) << loaded.status();
-  const Status status = ResolveConfig(num_ranks, Catalogue(), &*loaded);
-  EXPECT_TRUE(status.ok()) << status;
-  return loaded->config;
+  return testing::ResolvedConfig(kTransformer, num_ranks, set);
 }
 
 struct Layout {
@@ -75,43 +68,38 @@ TEST_P(RankPlanTest, PredictsTheJournalOfAStep) {
 
   CommOptions options;
   options.journal_size = 1 << 16;
-  const Status status =
-      RunOnRanks(GetParam().num_ranks, options, [&](Communicator& world) -> Status {
-        const auto device = MakeCpuDevice({.num_threads = 1});
-        PhaseTimer phases;
-        ASSIGN_OR_RETURN(const auto trainer,
-                         Trainer::Create(config, **dataset, world, *device, phases));
-        RETURN_IF_ERROR(trainer->Step().status());  // Checks declarations, which later ones do not.
-        const Bytes before = world.journal().SentBytes();
-        const size_t records_before = world.journal().Records().size();
-        RETURN_IF_ERROR(trainer->Step().status());
+  const auto compare = [&](const testing::TrainerRank& rank) -> Status {
+    RETURN_IF_ERROR(rank.trainer.Step().status());  // Checks declarations, which later ones do not.
+    const Bytes before = rank.tensor_world.journal().SentBytes();
+    const size_t records_before = rank.tensor_world.journal().Records().size();
+    RETURN_IF_ERROR(rank.trainer.Step().status());
 
-        const RankPlan& plan = (*plans)[world.rank()];
-        Bytes expected, calls, made;
-        for (const auto& [key, entry] : plan.step.entries) {
-          expected[key] = entry.sent_bytes;
-          calls[key] = entry.calls;
-        }
-        EXPECT_EQ(Difference(world.journal().SentBytes(), before), Difference(expected, {}))
-            << "rank " << world.rank();
-        const std::vector<CallRecord> records = world.journal().Records();
-        for (size_t i = records_before; i < records.size(); ++i) {
-          const bool alone = records[i].axis == "replica" && config.mesh().replica() == 1;
-          if (records[i].verb != Verb::kRecv && !alone)
-            ++made[{records[i].axis, records[i].purpose}];
-        }
-        EXPECT_EQ(made, calls) << "rank " << world.rank();
+    const RankPlan& plan = (*plans)[rank.world.rank()];
+    Bytes expected, calls, made;
+    for (const auto& [key, entry] : plan.step.entries) {
+      expected[key] = entry.sent_bytes;
+      calls[key] = entry.calls;
+    }
+    EXPECT_EQ(Difference(rank.tensor_world.journal().SentBytes(), before), Difference(expected, {}))
+        << "rank " << rank.world.rank();
+    const std::vector<CallRecord> records = rank.tensor_world.journal().Records();
+    for (size_t i = records_before; i < records.size(); ++i) {
+      const bool alone = records[i].axis == "replica" && config.mesh().replica() == 1;
+      if (records[i].verb != Verb::kRecv && !alone)
+        ++made[{records[i].axis, records[i].purpose}];
+    }
+    EXPECT_EQ(made, calls) << "rank " << rank.world.rank();
 
-        int64_t working = 0, owned = 0;
-        for (const auto& parameter : trainer->model().parameters().parameters()) {
-          working += parameter->working.numel();
-          owned += parameter->owned.numel();
-        }
-        EXPECT_EQ(plan.working_elements, working);
-        EXPECT_EQ(plan.owned_elements, owned);
-        return absl::OkStatus();
-      });
-  EXPECT_TRUE(status.ok()) << status;
+    int64_t working = 0, owned = 0;
+    for (const auto& parameter : rank.trainer.model().parameters().parameters()) {
+      working += parameter->working.numel();
+      owned += parameter->owned.numel();
+    }
+    EXPECT_EQ(plan.working_elements, working);
+    EXPECT_EQ(plan.owned_elements, owned);
+    return absl::OkStatus();
+  };
+  testing::OnTrainers(config, GetParam().num_ranks, compare, options);
 }
 
 INSTANTIATE_TEST_SUITE_P(

@@ -8,11 +8,7 @@
 
 #include "absl/strings/str_cat.h"
 
-#include "core/ops/devices.h"
-#include "launch/catalogue.h"
-#include "launch/config.h"
-#include "launch/trainer.h"
-#include "parallel/comm/local.h"
+#include "tests/launch/trainers.h"
 
 namespace trireme {
 namespace {
@@ -46,38 +42,27 @@ struct Sizes {
 
 // Of the rank that has most, from before the model is made on.
 Peaks PeaksOf(int num_ranks, const std::vector<std::string>& assignments, Sizes* sizes = nullptr) {
-  auto loaded = ParseConfig("test.textproto", kModel, assignments);
-  EXPECT_TRUE(loaded.ok()) << loaded.status();
-  const Status resolved = ResolveConfig(num_ranks, Catalogue(), &*loaded);
-  EXPECT_TRUE(resolved.ok()) << resolved;
-  const RunConfig& config = loaded->config;
+  const RunConfig config = testing::ResolvedConfig(kModel, num_ranks, assignments);
   Peaks peaks;
   std::mutex mutex;
-  const Status status = RunOnRanks(num_ranks, {}, [&](Communicator& world) -> Status {
-    auto device = MakeCpuDevice({.num_threads = 1});
-    const ComponentConfig data = ToComponentConfig(config.data().dataset());
-    ASSIGN_OR_RETURN(auto dataset,
-                     MakeDataset(data.name, data.params, {config.data().sequence_length()}));
-    PhaseTimer phases;
-    ASSIGN_OR_RETURN(auto trainer, Trainer::Create(config, *dataset, world, *device, phases));
+  testing::OnTrainers(config, num_ranks, [&](const testing::TrainerRank& rank) -> Status {
     for (int64_t step = 0; step < config.num_steps(); ++step) {
-      RETURN_IF_ERROR(trainer->Step().status());
+      RETURN_IF_ERROR(rank.trainer.Step().status());
     }
-    const MemoryStats stats = device->stats();
+    const MemoryStats stats = rank.device.stats();
     const auto peak = [&](MemoryKind kind) { return stats.peak_bytes[static_cast<int>(kind)]; };
     const std::lock_guard<std::mutex> lock(mutex);
     peaks.parameters = std::max(peaks.parameters, peak(MemoryKind::kParameters));
     peaks.gradients = std::max(peaks.gradients, peak(MemoryKind::kGradients));
     peaks.optimizer = std::max(peaks.optimizer, peak(MemoryKind::kOptimizer));
-    if (sizes != nullptr && world.rank() == 0) {
-      sizes->units.assign(trainer->model().num_units(), 0);
-      for (const auto& parameter : trainer->model().parameters().parameters()) {
+    if (sizes != nullptr && rank.world.rank() == 0) {
+      sizes->units.assign(rank.trainer.model().num_units(), 0);
+      for (const auto& parameter : rank.trainer.model().parameters().parameters()) {
         sizes->units[parameter->unit()] += parameter->spec.global.numel();
       }
     }
     return absl::OkStatus();
   });
-  EXPECT_TRUE(status.ok()) << status;
   return peaks;
 }
 

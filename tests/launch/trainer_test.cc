@@ -8,10 +8,7 @@
 
 #include "absl/strings/str_cat.h"
 
-#include "core/ops/devices.h"
-#include "launch/catalogue.h"
-#include "launch/config.h"
-#include "parallel/comm/local.h"
+#include "tests/launch/trainers.h"
 
 namespace trireme {
 namespace {
@@ -49,26 +46,18 @@ struct Trace {
 // takes any.
 RunConfig Resolved(int num_ranks, const std::vector<std::string>& assignments,
                    int64_t micro_batch_size = 0) {
-  auto loaded = ParseConfig("test.textproto", kTransformer, assignments);
-  EXPECT_TRUE(loaded.ok()) << loaded.status();
-  const Status status = ResolveConfig(num_ranks, Catalogue(), &*loaded);
-  EXPECT_TRUE(status.ok()) << status;
-  loaded->config.mutable_batch()->set_global_batch_size(6);
-  loaded->config.mutable_batch()->set_micro_batch_size(micro_batch_size);
-  return loaded->config;
+  RunConfig config = testing::ResolvedConfig(kTransformer, num_ranks, assignments);
+  config.mutable_batch()->set_global_batch_size(6);
+  config.mutable_batch()->set_micro_batch_size(micro_batch_size);
+  return config;
 }
 
 Trace TraceOf(int num_ranks, const std::vector<std::string>& assignments,
               int64_t micro_batch_size = 0) {
   const RunConfig config = Resolved(num_ranks, assignments, micro_batch_size);
   Trace trace;
-  const Status status = RunOnRanks(num_ranks, {}, [&](Communicator& world) -> Status {
-    auto device = MakeCpuDevice({.num_threads = 1 + world.rank() % 2});
-    const ComponentConfig data = ToComponentConfig(config.data().dataset());
-    ASSIGN_OR_RETURN(auto dataset,
-                     MakeDataset(data.name, data.params, {config.data().sequence_length()}));
-    PhaseTimer phases;
-    ASSIGN_OR_RETURN(auto trainer, Trainer::Create(config, *dataset, world, *device, phases));
+  testing::OnTrainers(config, num_ranks, [&](const testing::TrainerRank& rank) -> Status {
+    Trainer* const trainer = &rank.trainer;
     Trace mine;
     for (int64_t step = 0; step < config.num_steps(); ++step) {
       ASSIGN_OR_RETURN(const StepReport report, trainer->Step());
@@ -93,7 +82,6 @@ Trace TraceOf(int num_ranks, const std::vector<std::string>& assignments,
     trace = mine;
     return absl::OkStatus();
   });
-  EXPECT_TRUE(status.ok()) << status;
   return trace;
 }
 
@@ -164,20 +152,13 @@ TEST(TrainerTest, EvaluationUnderEveryAxisEqualsOneRank) {
   const auto loss_of = [](int num_ranks, const std::vector<std::string>& assignments) {
     const RunConfig config = Resolved(num_ranks, assignments, /*micro_batch_size=*/1);
     std::vector<double> losses(num_ranks);
-    const Status status = RunOnRanks(num_ranks, {}, [&](Communicator& world) -> Status {
-      auto device = MakeCpuDevice();
-      const ComponentConfig data = ToComponentConfig(config.data().dataset());
-      ASSIGN_OR_RETURN(auto dataset,
-                       MakeDataset(data.name, data.params, {config.data().sequence_length()}));
-      PhaseTimer phases;
-      ASSIGN_OR_RETURN(auto trainer, Trainer::Create(config, *dataset, world, *device, phases));
+    testing::OnTrainers(config, num_ranks, [&](const testing::TrainerRank& rank) -> Status {
       for (const int64_t num_batches : {1, 0}) {
-        ASSIGN_OR_RETURN(const EvaluationReport report, trainer->Evaluate(num_batches));
-        losses[world.rank()] += report.mean_loss();
+        ASSIGN_OR_RETURN(const EvaluationReport report, rank.trainer.Evaluate(num_batches));
+        losses[rank.world.rank()] += report.mean_loss();
       }
       return absl::OkStatus();
     });
-    EXPECT_TRUE(status.ok()) << status;
     for (const double loss : losses) EXPECT_EQ(loss, losses[0]);
     return losses[0];
   };
@@ -196,21 +177,16 @@ TEST(TrainerTest, EvaluationUnderEveryAxisEqualsOneRank) {
 
 TEST(TrainerTest, ALossThatIsNotFiniteNamesItsStepAndLeavesTheParameters) {
   const RunConfig config = Resolved(1, {"learning_rate=1e300", "clip_norm=0", "num_steps=9"});
-  auto device = MakeCpuDevice();
-  auto world = MakeSelfCommunicator();
-  const ComponentConfig data = ToComponentConfig(config.data().dataset());
-  auto dataset = MakeDataset(data.name, data.params, {config.data().sequence_length()});
-  ASSERT_TRUE(dataset.ok()) << dataset.status();
-  PhaseTimer phases;
-  auto trainer = Trainer::Create(config, **dataset, *world, *device, phases);
-  ASSERT_TRUE(trainer.ok()) << trainer.status();
-  ASSERT_TRUE((*trainer)->Step().ok());
-  const std::vector<double> before =
-      (*trainer)->model().parameters().parameters()[0]->owned.ToVector();
-  const Status status = (*trainer)->Step().status();
-  EXPECT_THAT(status.message(), ::testing::HasSubstr("step 2: the loss is"));
-  EXPECT_EQ((*trainer)->model().parameters().parameters()[0]->owned.ToVector(), before);
-  EXPECT_EQ((*trainer)->step(), 1);
+  testing::OnTrainers(config, 1, [&](const testing::TrainerRank& rank) -> Status {
+    RETURN_IF_ERROR(rank.trainer.Step().status());
+    const Tensor& owned = rank.trainer.model().parameters().parameters()[0]->owned;
+    const std::vector<double> before = owned.ToVector();
+    const Status status = rank.trainer.Step().status();
+    EXPECT_THAT(status.message(), ::testing::HasSubstr("step 2: the loss is"));
+    EXPECT_EQ(owned.ToVector(), before);
+    EXPECT_EQ(rank.trainer.step(), 1);
+    return absl::OkStatus();
+  });
 }
 
 }  // namespace

@@ -8,11 +8,7 @@
 
 #include "absl/strings/str_cat.h"
 
-#include "core/ops/devices.h"
-#include "launch/catalogue.h"
-#include "launch/config.h"
-#include "launch/trainer.h"
-#include "parallel/comm/local.h"
+#include "tests/launch/trainers.h"
 
 namespace trireme {
 namespace {
@@ -41,34 +37,23 @@ constexpr char kConfig[] = R"(
 // By rank: what the second step adds on `axis` for any of `purposes`; none given: for any.
 std::vector<int64_t> SentBytes(int num_ranks, std::vector<std::string> assignments, const std::string& axis,
                                const std::vector<std::string>& purposes = {}) {
-  auto loaded = ParseConfig("test.textproto", kConfig, assignments);
-  EXPECT_TRUE(loaded.ok()) << loaded.status();
-  const Status resolved = ResolveConfig(num_ranks, Catalogue(), &*loaded);
-  EXPECT_TRUE(resolved.ok()) << resolved;
-  const RunConfig& config = loaded->config;
+  const RunConfig config = testing::ResolvedConfig(kConfig, num_ranks, assignments);
   std::vector<int64_t> sent(num_ranks);
-  const Status status = RunOnRanks(num_ranks, {}, [&](Communicator& world) -> Status {
-    auto device = MakeCpuDevice({.num_threads = 1});
-    const ComponentConfig data = ToComponentConfig(config.data().dataset());
-    ASSIGN_OR_RETURN(auto dataset,
-                     MakeDataset(data.name, data.params, {config.data().sequence_length()}));
-    PhaseTimer phases;
-    ASSIGN_OR_RETURN(auto trainer, Trainer::Create(config, *dataset, world, *device, phases));
+  testing::OnTrainers(config, num_ranks, [&](const testing::TrainerRank& rank) -> Status {
     const auto counted = [&] {
       int64_t bytes = 0;
-      for (const auto& [key, value] : world.journal().SentBytes()) {
+      for (const auto& [key, value] : rank.tensor_world.journal().SentBytes()) {
         const bool named = std::find(purposes.begin(), purposes.end(), key.second) != purposes.end();
         if (key.first == axis && (purposes.empty() || named)) bytes += value;
       }
       return bytes;
     };
-    RETURN_IF_ERROR(trainer->Step().status());  // Checks the declarations besides.
+    RETURN_IF_ERROR(rank.trainer.Step().status());  // Checks the declarations besides.
     const int64_t before = counted();
-    RETURN_IF_ERROR(trainer->Step().status());
-    sent[world.rank()] = counted() - before;
+    RETURN_IF_ERROR(rank.trainer.Step().status());
+    sent[rank.world.rank()] = counted() - before;
     return absl::OkStatus();
   });
-  EXPECT_TRUE(status.ok()) << status;
   return sent;
 }
 
