@@ -66,16 +66,11 @@ inline Stamp Merge(const Execution& execution, Stamp stamp, Stamp since) {
 
 [[gnu::noinline]] void CheckOther(Execution& execution, Kind kind, const void* address, size_t bytes,
                                   const void* caller) {
-  // A large argument is read where the launch keeps it.
+  // Large arguments are copied to the stack by a call, on behalf of the kernel.
   const std::vector<unsigned char>& params = execution.launch->params;
   const auto offset = reinterpret_cast<uintptr_t>(address) - reinterpret_cast<uintptr_t>(params.data());
   if (kind == Kind::kRead && offset < params.size() && bytes <= params.size() - offset) return;
   if (execution.pinned.Contains(address, bytes)) return;
-  // Large parameters are copied by a call, on behalf of the kernel.
-  const auto& params = execution.launch->params;
-  const uintptr_t in_params =
-      reinterpret_cast<uintptr_t>(address) - reinterpret_cast<uintptr_t>(params.data());
-  if (kind == Kind::kRead && in_params < params.size() && bytes <= params.size() - in_params) return;
   if (kind == Kind::kRead && IsReadOnlyProgramData(address, bytes)) return;
   StopInvalid(execution, kind, address, bytes, " of host memory", caller);
 }
