@@ -48,7 +48,7 @@ struct PairGradient {
 
 // A block computes 64 columns of dq.
 template <typename T>
-__global__ void __launch_bounds__(kFmaThreads) QueryGradientFma(AttentionGradients<T> grads) {
+__global__ void __launch_bounds__(kFmaThreads, 1) QueryGradientFma(AttentionGradients<T> grads) {
   using A = AccOf<T>;
   const AttentionOperands<T>& in = grads.in;
   const FmaShared<A> shared(SharedBytes());
