@@ -47,6 +47,13 @@ inline Stamp Merge(const Execution& execution, Stamp stamp, Stamp since) {
   return WithBreadth(execution.me, alone ? Breadth::kThread : Breadth::kWarp);
 }
 
+// Whether a stamp of this launch excludes as much as it would with our access.
+inline bool SpeaksForMe(const Execution& execution, Stamp stamp) {
+  const Breadth breadth = BreadthOf(stamp);
+  return breadth == Breadth::kGrid ||
+         (breadth == Breadth::kBlock && stamp >= execution.since_barrier);
+}
+
 [[noreturn, gnu::cold]] void StopRace(Execution& execution, Kind kind, const void* address,
                                       Stamp stamp, const char* other, const void* caller) {
   const char* breadths[] = {"", " and others of its warp", " and others of its block",
@@ -108,15 +115,48 @@ inline void CheckCell(Execution& execution, Cell& cell, size_t offset, size_t by
   cell.write = WithState(stamp, ByteState::kWritten);
 }
 
+// The usual case, of which there are very many: the last accesses to the cells are certainly ordered
+// before this one. False where CheckFully has to look.
 template <Kind kKind>
-[[gnu::always_inline]] inline void Check(const void* pointer, size_t bytes) {
-  Execution* execution = Execution::Current();
-  if (execution == nullptr) return;
-  const uintptr_t address = reinterpret_cast<uintptr_t>(pointer);
-  if (address - execution->stack_begin < kFiberStackBytes) return;
-  const void* caller = __builtin_return_address(0);
+[[gnu::always_inline]] inline bool CheckQuickly(const Execution& execution, size_t offset,
+                                                size_t bytes) {
+  const DeviceMemory& memory = execution.memory;
+  if (kKind == Kind::kAtomic || offset >= memory.range_bytes()) return false;
+  int shift;
+  Cell* cell = memory.shadow().CellsThere(offset, bytes, shift);
+  if (cell == nullptr) return false;
+  const bool is_shared = offset >= memory.shared_offset();
+  if (is_shared && offset + bytes > memory.shared_offset() + execution.launch->shared_bytes) {
+    return false;
+  }
+  // Shared memory is the block's alone: there whatever was before the last barrier is in order.
+  const Stamp limit = is_shared ? execution.since_barrier : execution.since_launch;
+  for (const Cell* end = cell + (bytes >> shift); cell < end; ++cell) {
+    const Stamp write = cell->write;
+    if (write >= limit) return false;
+    if constexpr (kKind == Kind::kRead) {
+      if (is_shared ? write < execution.since_block : StateOf(write) != ByteState::kWritten) return false;
+      const Stamp read = cell->read;
+      if (read < limit) {
+        cell->read = execution.me;
+      } else if (read != execution.me && !SpeaksForMe(execution, read)) {
+        return false;
+      }
+    } else {
+      const ByteState state = StateOf(write);
+      const bool writable = state == ByteState::kWritten || state == ByteState::kUninitialized;
+      if ((!is_shared && !writable) || cell->read >= limit) return false;
+      cell->write = WithState(execution.me, ByteState::kWritten);
+    }
+  }
+  return true;
+}
+
+template <Kind kKind>
+[[gnu::noinline]] void CheckFully(Execution* execution, const void* pointer, size_t bytes,
+                                  const void* caller) {
+  size_t offset = execution->memory.Offset(pointer);
   DeviceMemory& memory = execution->memory;
-  size_t offset = address - memory.begin();
   if (offset >= memory.range_bytes()) [[unlikely]] {
     CheckOther(*execution, kKind, pointer, bytes, caller);
     return;
@@ -141,6 +181,16 @@ template <Kind kKind>
     offset += here;
     bytes -= here;
   }
+}
+
+template <Kind kKind>
+[[gnu::always_inline]] inline void Check(const void* pointer, size_t bytes) {
+  Execution* execution = Execution::Current();
+  if (execution == nullptr) return;
+  const uintptr_t address = reinterpret_cast<uintptr_t>(pointer);
+  if (address - execution->stack_begin < kFiberStackBytes) return;
+  if (CheckQuickly<kKind>(*execution, address - execution->memory.begin(), bytes)) return;
+  CheckFully<kKind>(execution, pointer, bytes, __builtin_return_address(0));
 }
 
 [[gnu::cold]] void CheckMisaligned(const void* pointer, size_t alignment, const void* caller) {

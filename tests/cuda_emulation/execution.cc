@@ -51,7 +51,7 @@ uint3 BlockIndexOf(uint64_t number, const dim3& grid) {
 
 }  // namespace
 
-thread_local Execution* Execution::current_ = nullptr;
+constinit thread_local Execution* Execution::current_ = nullptr;
 
 Execution::Execution(DeviceMemory& memory_in, const PinnedMemory& pinned_in)
     : memory(memory_in), pinned(pinned_in), fibers_(&FiberMain) {}

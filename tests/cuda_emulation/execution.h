@@ -95,7 +95,7 @@ class Execution {
   uint32_t LanesOf(unsigned warp) const;
   unsigned num_threads() const { return num_threads_; }
 
-  static thread_local Execution* current_ __attribute__((tls_model("initial-exec")));
+  static constinit thread_local Execution* current_ __attribute__((tls_model("initial-exec")));
 
   FiberPool fibers_;
   Fiber scheduler_;

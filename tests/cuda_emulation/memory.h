@@ -35,6 +35,7 @@ class DeviceMemory {
   unsigned char* shared() const { return reinterpret_cast<unsigned char*>(begin_ + shared_offset_); }
   size_t range_bytes() const { return range_bytes_; }
   Shadow& shadow() { return shadow_; }
+  const Shadow& shadow() const { return shadow_; }
   int device() const { return device_; }
 
   // What is wrong with reading or writing [pointer, pointer + bytes) as copies and library calls do;

@@ -69,6 +69,16 @@ class Shadow {
     return CellAt(offset, shift);
   }
 
+  // As Cells where they are as they should be; else null.
+  Cell* CellsThere(size_t offset, size_t bytes, int& shift) const {
+    const uint8_t page = pages_[offset >> kPageShift];
+    shift = page & kShiftMask;
+    const bool there = (page & kHasCells) != 0 &&
+                       ((offset | bytes) & ((size_t{1} << shift) - 1)) == 0 &&
+                       (offset & (kPageBytes - 1)) + bytes <= kPageBytes;
+    return there ? CellAt(offset, shift) : nullptr;
+  }
+
   // All bytes of [offset, offset + bytes) are in `state` and nobody has accessed them.
   void Fill(size_t offset, size_t bytes, ByteState state);
   ByteState StateAt(size_t offset) const;
