@@ -82,11 +82,11 @@ function(trireme_mpiexec_command out num_ranks)
 endfunction()
 
 # trireme_mpi_test(<name> RANKS 1 2 4 SOURCES a_test.cc ... [DEPS ...] [TIMEOUT seconds]
-# [THREADS | THREADS_QUICK]): one GoogleTest program for all worlds (tests/testing/ranks.h). Run plainly each
+# [THREADS | THREADS_QUICK] [CUDA filter]): one GoogleTest program for all worlds (tests/testing/ranks.h). Run plainly each
 # test is a ctest entry, as with trireme_test; and the whole program is run under mpiexec on each count of
 # RANKS, as <name>.mpi<N>.
 function(trireme_mpi_test name)
-  cmake_parse_arguments(ARG "THREADS;THREADS_QUICK" "TIMEOUT" "RANKS;SOURCES;DEPS" ${ARGN})
+  cmake_parse_arguments(ARG "THREADS;THREADS_QUICK" "TIMEOUT;CUDA" "RANKS;SOURCES;DEPS" ${ARGN})
   if(NOT ARG_TIMEOUT)
     set(ARG_TIMEOUT 120)
   endif()
@@ -96,7 +96,7 @@ function(trireme_mpi_test name)
       list(APPEND threads ${option})
     endif()
   endforeach()
-  trireme_test(${name} SOURCES ${ARG_SOURCES} DEPS ${ARG_DEPS} ${threads})
+  trireme_test(${name} SOURCES ${ARG_SOURCES} DEPS ${ARG_DEPS} ${threads} CUDA ${ARG_CUDA})
   target_link_libraries(${name} PRIVATE trireme_testing_ranks)
   if(TRIREME_SANITIZE MATCHES "thread")
     return()  # The MPI library is not instrumented.
@@ -107,5 +107,11 @@ function(trireme_mpi_test name)
     set_tests_properties(${name}.mpi${num_ranks} PROPERTIES
       TIMEOUT ${ARG_TIMEOUT} LABELS mpi PROCESSORS ${num_ranks}
       ENVIRONMENT ASAN_OPTIONS=detect_leaks=0)  # MPI keeps its own.
+    if(ARG_CUDA AND TRIREME_HAS_CUDA AND num_ranks GREATER 1)
+      add_test(NAME ${name}.mpi${num_ranks}.cuda_emulated COMMAND ${command} $<TARGET_FILE:${name}> --mpi
+        --device=cuda_emulated --gtest_filter=${ARG_CUDA})
+      set_tests_properties(${name}.mpi${num_ranks}.cuda_emulated PROPERTIES
+        TIMEOUT ${ARG_TIMEOUT} LABELS cuda_emulated PROCESSORS ${num_ranks})
+    endif()
   endforeach()
 endfunction()

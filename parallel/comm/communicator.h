@@ -117,6 +117,8 @@ class Communicator {
   // Ends the world: every call of every rank, now and later, fails with ABORTED and `status`. Under
   // MPI it ends the processes, and does not return. For the borders that catch Failure.
   virtual void Abort(const Status& status) = 0;
+  // Not OK once a rank of the world called Abort. Thread-safe.
+  virtual Status aborted() const = 0;
 
   // Of all communicators of this rank that come from the same world.
   virtual const Journal& journal() const = 0;

@@ -35,6 +35,7 @@ class HostCommunicator : public Communicator {
   StatusOr<std::unique_ptr<Communicator>> Split(int64_t color, int64_t key,
                                                 absl::string_view axis) override;
   void Abort(const Status& status) override { engine_->Abort(status); }
+  Status aborted() const override { return engine_->transport().aborted(); }
   const Journal& journal() const override { return engine_->journal(); }
 
  private:

@@ -174,6 +174,7 @@ class MutatingCommunicator : public Communicator {
   }
 
   void Abort(const Status& status) override { inner_.Abort(status); }
+  Status aborted() const override { return inner_.aborted(); }
   const Journal& journal() const override { return inner_.journal(); }
 
  private:

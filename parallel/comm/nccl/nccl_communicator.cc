@@ -66,7 +66,7 @@ NcclWorld::NcclWorld(CudaDevice& device, Communicator& control, const CommOption
       options(options),
       host({.num_threads = 1}, kNoKernels),
       journal(options.journal_size),
-      watchdog(device, journal, options.deadline) {}
+      watchdog(device, control, journal, options.deadline) {}
 
 StatusOr<std::unique_ptr<Communicator>> NcclCommunicator::Create(
     std::shared_ptr<NcclWorld> world, std::unique_ptr<Communicator> control) {

@@ -40,6 +40,7 @@ class NcclCommunicator : public Communicator {
   StatusOr<std::unique_ptr<Communicator>> Split(int64_t color, int64_t key,
                                                 absl::string_view axis) override;
   void Abort(const Status& status) override;
+  Status aborted() const override { return control_->aborted(); }
   const Journal& journal() const override { return world_->journal; }
 
  private:

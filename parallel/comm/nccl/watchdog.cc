@@ -11,8 +11,13 @@ constexpr std::chrono::milliseconds kPause(20);
 
 }  // namespace
 
-Watchdog::Watchdog(CudaDevice& device, Journal& journal, absl::Duration deadline)
-    : device_(device), journal_(journal), deadline_(deadline), thread_([this] { Run(); }) {}
+Watchdog::Watchdog(CudaDevice& device, const Communicator& control, Journal& journal,
+                   absl::Duration deadline)
+    : device_(device),
+      control_(control),
+      journal_(journal),
+      deadline_(deadline),
+      thread_([this] { Run(); }) {}
 
 Watchdog::~Watchdog() {
   {
@@ -60,6 +65,7 @@ void Watchdog::Run() {
   std::unique_lock<std::mutex> lock(mutex_);
   while (!stop_.wait_for(lock, kPause, [&] { return stopping_; })) {
     lock.unlock();
+    if (const Status aborted = control_.aborted(); !aborted.ok()) Fail(aborted);
     for (const auto& lane : Lanes()) {
       const Status status = lane->Poll(journal_, absl::Now(), deadline_);
       if (!status.ok()) Fail(status);

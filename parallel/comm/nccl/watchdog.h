@@ -11,6 +11,7 @@
 #include "absl/time/time.h"
 
 #include "core/device/cuda/cuda_device.h"
+#include "parallel/comm/communicator.h"
 #include "parallel/comm/journal.h"
 #include "parallel/comm/nccl/nccl_lane.h"
 
@@ -18,7 +19,9 @@ namespace trireme {
 
 class Watchdog {
  public:
-  Watchdog(CudaDevice& device, Journal& journal, absl::Duration deadline);
+  // `control` is of the host; when a rank aborts it, the lanes end too.
+  Watchdog(CudaDevice& device, const Communicator& control, Journal& journal,
+           absl::Duration deadline);
   ~Watchdog();
   Watchdog(const Watchdog&) = delete;
   Watchdog& operator=(const Watchdog&) = delete;
@@ -33,6 +36,7 @@ class Watchdog {
   std::vector<std::shared_ptr<NcclLane>> Lanes();
 
   CudaDevice& device_;
+  const Communicator& control_;
   Journal& journal_;
   const absl::Duration deadline_;
   mutable std::mutex mutex_;
