@@ -6,6 +6,7 @@
 #include <memory>
 
 #include "tests/cuda_emulation/errors.h"
+#include "tests/cuda_emulation/fault_injection.h"
 #include "tests/cuda_emulation/gemm.h"
 #include "tests/cuda_emulation/runtime.h"
 
@@ -177,10 +178,12 @@ using emulation::From;
 extern "C" {
 
 cublasStatus_t cublasLtCreate(cublasLtHandle_t* handle) {
+  FAIL_IF_ASKED(CUBLAS_STATUS_INTERNAL_ERROR);
   *handle = new cublasLtContext{emulation::Machine::Get().current_index()};
   return CUBLAS_STATUS_SUCCESS;
 }
 cublasStatus_t cublasLtDestroy(cublasLtHandle_t handle) {
+  FAIL_IF_ASKED(CUBLAS_STATUS_INTERNAL_ERROR);
   delete handle;
   return CUBLAS_STATUS_SUCCESS;
 }
@@ -206,18 +209,21 @@ const char* cublasLtGetStatusString(cublasStatus_t status) { return cublasLtGetS
 
 cublasStatus_t cublasLtMatmulDescCreate(cublasLtMatmulDesc_t* desc, cublasComputeType_t compute_type,
                                         cudaDataType_t scale_type) {
+  FAIL_IF_ASKED(CUBLAS_STATUS_INTERNAL_ERROR);
   auto* created = new emulation::Descriptor{{}, scale_type};
   created->call.compute_type = compute_type;
   *desc = reinterpret_cast<cublasLtMatmulDesc_t>(created);
   return CUBLAS_STATUS_SUCCESS;
 }
 cublasStatus_t cublasLtMatmulDescDestroy(cublasLtMatmulDesc_t desc) {
+  FAIL_IF_ASKED(CUBLAS_STATUS_INTERNAL_ERROR);
   delete &From(desc);
   return CUBLAS_STATUS_SUCCESS;
 }
 cublasStatus_t cublasLtMatmulDescSetAttribute(cublasLtMatmulDesc_t desc,
                                               cublasLtMatmulDescAttributes_t attribute,
                                               const void* bytes, size_t num_bytes) {
+  FAIL_IF_ASKED(CUBLAS_STATUS_INTERNAL_ERROR);
   emulation::GemmCall& call = From(desc).call;
   switch (attribute) {
     case CUBLASLT_MATMUL_DESC_TRANSA:
@@ -243,17 +249,20 @@ cublasStatus_t cublasLtMatmulDescSetAttribute(cublasLtMatmulDesc_t desc,
 
 cublasStatus_t cublasLtMatrixLayoutCreate(cublasLtMatrixLayout_t* layout, cudaDataType type,
                                           uint64_t rows, uint64_t columns, int64_t ld) {
+  FAIL_IF_ASKED(CUBLAS_STATUS_INTERNAL_ERROR);
   *layout = reinterpret_cast<cublasLtMatrixLayout_t>(
       new emulation::GemmLayout{type, rows, columns, ld, CUBLASLT_ORDER_COL, 1, 0});
   return CUBLAS_STATUS_SUCCESS;
 }
 cublasStatus_t cublasLtMatrixLayoutDestroy(cublasLtMatrixLayout_t layout) {
+  FAIL_IF_ASKED(CUBLAS_STATUS_INTERNAL_ERROR);
   delete &From(layout);
   return CUBLAS_STATUS_SUCCESS;
 }
 cublasStatus_t cublasLtMatrixLayoutSetAttribute(cublasLtMatrixLayout_t handle,
                                                 cublasLtMatrixLayoutAttribute_t attribute,
                                                 const void* bytes, size_t num_bytes) {
+  FAIL_IF_ASKED(CUBLAS_STATUS_INTERNAL_ERROR);
   emulation::GemmLayout& layout = From(handle);
   switch (attribute) {
     case CUBLASLT_MATRIX_LAYOUT_ORDER:
@@ -270,16 +279,19 @@ cublasStatus_t cublasLtMatrixLayoutSetAttribute(cublasLtMatrixLayout_t handle,
 }
 
 cublasStatus_t cublasLtMatmulPreferenceCreate(cublasLtMatmulPreference_t* preference) {
+  FAIL_IF_ASKED(CUBLAS_STATUS_INTERNAL_ERROR);
   *preference = reinterpret_cast<cublasLtMatmulPreference_t>(new emulation::Preference);
   return CUBLAS_STATUS_SUCCESS;
 }
 cublasStatus_t cublasLtMatmulPreferenceDestroy(cublasLtMatmulPreference_t preference) {
+  FAIL_IF_ASKED(CUBLAS_STATUS_INTERNAL_ERROR);
   delete &From(preference);
   return CUBLAS_STATUS_SUCCESS;
 }
 cublasStatus_t cublasLtMatmulPreferenceSetAttribute(cublasLtMatmulPreference_t handle,
                                                     cublasLtMatmulPreferenceAttributes_t attribute,
                                                     const void* bytes, size_t num_bytes) {
+  FAIL_IF_ASKED(CUBLAS_STATUS_INTERNAL_ERROR);
   emulation::Preference& preference = From(handle);
   uint32_t ignored;
   switch (attribute) {
@@ -304,6 +316,7 @@ cublasStatus_t cublasLtMatmulAlgoGetHeuristic(
     cublasLtHandle_t, cublasLtMatmulDesc_t desc, cublasLtMatrixLayout_t a, cublasLtMatrixLayout_t b,
     cublasLtMatrixLayout_t c, cublasLtMatrixLayout_t d, cublasLtMatmulPreference_t handle,
     int num_wanted, cublasLtMatmulHeuristicResult_t results[], int* num_results) {
+  FAIL_IF_ASKED(CUBLAS_STATUS_INTERNAL_ERROR);
   *num_results = 0;
   if (num_wanted < 1) return CUBLAS_STATUS_INVALID_VALUE;
   const emulation::GemmCall call = emulation::MakeCall(desc, a, b, c, d);
@@ -329,6 +342,7 @@ cublasStatus_t cublasLtMatmul(cublasLtHandle_t handle, cublasLtMatmulDesc_t desc
                               cublasLtMatrixLayout_t c_layout, void* d,
                               cublasLtMatrixLayout_t d_layout, const cublasLtMatmulAlgo_t* algo,
                               void* workspace, size_t workspace_bytes, cudaStream_t stream_handle) {
+  FAIL_IF_ASKED(CUBLAS_STATUS_INTERNAL_ERROR);
   emulation::GemmCall call = emulation::MakeCall(desc, a_layout, b_layout, c_layout, d_layout);
   const cublasStatus_t status = emulation::CheckProblem(From(desc), call);
   if (status != CUBLAS_STATUS_SUCCESS) return status;

@@ -12,6 +12,7 @@
 
 #include "core/tensor/dtype.h"
 #include "tests/cuda_emulation/errors.h"
+#include "tests/cuda_emulation/fault_injection.h"
 #include "tests/cuda_emulation/nccl_communicator.h"
 #include "tests/cuda_emulation/runtime.h"
 
@@ -72,11 +73,13 @@ using emulation::Communicator;
 extern "C" {
 
 ncclResult_t ncclGetVersion(int* version) {
+  FAIL_IF_ASKED(ncclInternalError);
   *version = NCCL_VERSION_CODE;
   return ncclSuccess;
 }
 
 ncclResult_t ncclGetUniqueId(ncclUniqueId* id) {
+  FAIL_IF_ASKED(ncclInternalError);
   std::random_device random;
   *id = {};
   snprintf(id->internal, sizeof(id->internal), "/trireme_nccl_%d_%08x%08x", getpid(), random(),
@@ -86,6 +89,7 @@ ncclResult_t ncclGetUniqueId(ncclUniqueId* id) {
 
 ncclResult_t ncclCommInitRankConfig(ncclComm_t* comm, int num_ranks, ncclUniqueId id, int rank,
                                     ncclConfig_t* config) {
+  FAIL_IF_ASKED(ncclInternalError);
   *comm = nullptr;
   if (rank < 0 || rank >= num_ranks || num_ranks > emulation::kMaxRanks) return ncclInvalidArgument;
   const bool blocking = emulation::IsBlocking(config);
@@ -100,6 +104,7 @@ ncclResult_t ncclCommInitRank(ncclComm_t* comm, int num_ranks, ncclUniqueId id, 
 
 ncclResult_t ncclCommSplit(ncclComm_t comm, int color, int key, ncclComm_t* split,
                            ncclConfig_t* config) {
+  FAIL_IF_ASKED(ncclInternalError);
   *split = nullptr;
   const ncclResult_t state = comm->communicator->Poll();
   if (state != ncclSuccess) return state == ncclInProgress ? ncclInvalidArgument : state;
@@ -111,21 +116,25 @@ ncclResult_t ncclCommSplit(ncclComm_t comm, int color, int key, ncclComm_t* spli
 }
 
 ncclResult_t ncclCommGetAsyncError(ncclComm_t comm, ncclResult_t* error) {
+  FAIL_IF_ASKED(ncclInternalError);
   *error = comm->communicator->Poll();
   return ncclSuccess;
 }
 
 ncclResult_t ncclCommFinalize(ncclComm_t comm) {
+  FAIL_IF_ASKED(ncclInternalError);
   comm->communicator->WaitForOutstanding();
   return ncclSuccess;
 }
 ncclResult_t ncclCommDestroy(ncclComm_t comm) {
+  FAIL_IF_ASKED(ncclInternalError);
   if (comm == nullptr) return ncclSuccess;
   comm->communicator->WaitForOutstanding();
   delete comm;
   return ncclSuccess;
 }
 ncclResult_t ncclCommAbort(ncclComm_t comm) {
+  FAIL_IF_ASKED(ncclInternalError);
   if (comm == nullptr) return ncclSuccess;
   comm->communicator->Abort();
   delete comm;
@@ -133,14 +142,17 @@ ncclResult_t ncclCommAbort(ncclComm_t comm) {
 }
 
 ncclResult_t ncclCommCount(const ncclComm_t comm, int* count) {
+  FAIL_IF_ASKED(ncclInternalError);
   *count = comm->communicator->num_ranks();
   return ncclSuccess;
 }
 ncclResult_t ncclCommUserRank(const ncclComm_t comm, int* rank) {
+  FAIL_IF_ASKED(ncclInternalError);
   *rank = comm->communicator->rank();
   return ncclSuccess;
 }
 ncclResult_t ncclCommCuDevice(const ncclComm_t comm, int* device) {
+  FAIL_IF_ASKED(ncclInternalError);
   *device = comm->communicator->device().index;
   return ncclSuccess;
 }
@@ -171,6 +183,7 @@ const char* ncclGetLastError(ncclComm_t comm) {
 
 ncclResult_t ncclRedOpCreatePreMulSum(ncclRedOp_t* op, void* scalar, ncclDataType_t type,
                                       ncclScalarResidence_t residence, ncclComm_t comm) {
+  FAIL_IF_ASKED(ncclInternalError);
   if (residence != ncclScalarHostImmediate) {
     emulation::ReportError("ncclScalarDevice is not emulated");
     return ncclInvalidArgument;
@@ -193,14 +206,17 @@ ncclResult_t ncclRedOpCreatePreMulSum(ncclRedOp_t* op, void* scalar, ncclDataTyp
   return ncclSuccess;
 }
 ncclResult_t ncclRedOpDestroy(ncclRedOp_t op, ncclComm_t comm) {
+  FAIL_IF_ASKED(ncclInternalError);
   return comm->communicator->has_scale(op) ? ncclSuccess : ncclInvalidArgument;
 }
 
 ncclResult_t ncclGroupStart() {
+  FAIL_IF_ASKED(ncclInternalError);
   ++emulation::group.depth;
   return ncclSuccess;
 }
 ncclResult_t ncclGroupEnd() {
+  FAIL_IF_ASKED(ncclInternalError);
   emulation::Group& group = emulation::group;
   if (group.depth == 0) return ncclInvalidUsage;
   if (--group.depth > 0) return ncclSuccess;
@@ -214,37 +230,44 @@ ncclResult_t ncclGroupEnd() {
 
 ncclResult_t ncclSend(const void* data, size_t count, ncclDataType_t type, int peer, ncclComm_t comm,
                       cudaStream_t stream) {
+  FAIL_IF_ASKED(ncclInternalError);
   CollectiveCall call = {CollectiveKind::kSend, data, nullptr, count, type};
   call.peer = peer;
   return emulation::Submit(comm, call, stream);
 }
 ncclResult_t ncclRecv(void* data, size_t count, ncclDataType_t type, int peer, ncclComm_t comm,
                       cudaStream_t stream) {
+  FAIL_IF_ASKED(ncclInternalError);
   CollectiveCall call = {CollectiveKind::kRecv, nullptr, data, count, type};
   call.peer = peer;
   return emulation::Submit(comm, call, stream);
 }
 ncclResult_t ncclAllReduce(const void* send, void* receive, size_t count, ncclDataType_t type,
                            ncclRedOp_t op, ncclComm_t comm, cudaStream_t stream) {
+  FAIL_IF_ASKED(ncclInternalError);
   return emulation::Submit(comm, {CollectiveKind::kAllReduce, send, receive, count, type, op}, stream);
 }
 ncclResult_t ncclReduce(const void* send, void* receive, size_t count, ncclDataType_t type,
                         ncclRedOp_t op, int root, ncclComm_t comm, cudaStream_t stream) {
+  FAIL_IF_ASKED(ncclInternalError);
   CollectiveCall call = {CollectiveKind::kReduce, send, receive, count, type, op};
   call.peer = root;
   return emulation::Submit(comm, call, stream);
 }
 ncclResult_t ncclReduceScatter(const void* send, void* receive, size_t count, ncclDataType_t type,
                                ncclRedOp_t op, ncclComm_t comm, cudaStream_t stream) {
+  FAIL_IF_ASKED(ncclInternalError);
   return emulation::Submit(comm, {CollectiveKind::kReduceScatter, send, receive, count, type, op},
                            stream);
 }
 ncclResult_t ncclAllGather(const void* send, void* receive, size_t count, ncclDataType_t type,
                            ncclComm_t comm, cudaStream_t stream) {
+  FAIL_IF_ASKED(ncclInternalError);
   return emulation::Submit(comm, {CollectiveKind::kAllGather, send, receive, count, type}, stream);
 }
 ncclResult_t ncclBroadcast(const void* send, void* receive, size_t count, ncclDataType_t type,
                            int root, ncclComm_t comm, cudaStream_t stream) {
+  FAIL_IF_ASKED(ncclInternalError);
   CollectiveCall call = {CollectiveKind::kBroadcast, send, receive, count, type};
   call.peer = root;
   return emulation::Submit(comm, call, stream);

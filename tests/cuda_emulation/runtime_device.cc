@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "tests/cuda_emulation/errors.h"
+#include "tests/cuda_emulation/fault_injection.h"
 #include "tests/cuda_emulation/runtime.h"
 
 namespace trireme::emulation {
@@ -66,18 +67,24 @@ using trireme::emulation::Return;
 extern "C" {
 
 cudaError_t cudaGetDeviceCount(int* count) {
+  FAIL_IF_ASKED(Return(cudaErrorUnknown));
   *count = Machine::Get().num_devices();
   return Return(*count == 0 ? cudaErrorNoDevice : cudaSuccess);
 }
 
-cudaError_t cudaSetDevice(int device) { return Return(Machine::Get().SetCurrent(device)); }
+cudaError_t cudaSetDevice(int device) {
+  FAIL_IF_ASKED(Return(cudaErrorUnknown));
+  return Return(Machine::Get().SetCurrent(device));
+}
 
 cudaError_t cudaGetDevice(int* device) {
+  FAIL_IF_ASKED(Return(cudaErrorUnknown));
   *device = Machine::Get().current_index();
   return cudaSuccess;
 }
 
 cudaError_t cudaGetDeviceProperties(cudaDeviceProp* prop, int index) {
+  FAIL_IF_ASKED(Return(cudaErrorUnknown));
   EmulatedDevice* device = Machine::Get().device(index);
   if (device == nullptr) return Return(cudaErrorInvalidDevice);
   *prop = {};
@@ -107,6 +114,7 @@ cudaError_t cudaGetDeviceProperties(cudaDeviceProp* prop, int index) {
 }
 
 cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, int index) {
+  FAIL_IF_ASKED(Return(cudaErrorUnknown));
   cudaDeviceProp prop;
   const cudaError_t code = cudaGetDeviceProperties(&prop, index);
   if (code != cudaSuccess) return code;
@@ -158,15 +166,18 @@ cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, int ind
 }
 
 cudaError_t cudaDeviceSynchronize() {
+  FAIL_IF_ASKED(Return(cudaErrorUnknown));
   Machine& machine = Machine::Get();
   return Return(machine.Wait(machine.current()));
 }
 
 cudaError_t cudaDriverGetVersion(int* version) {
+  FAIL_IF_ASKED(Return(cudaErrorUnknown));
   *version = trireme::emulation::kVersion;
   return cudaSuccess;
 }
 cudaError_t cudaRuntimeGetVersion(int* version) {
+  FAIL_IF_ASKED(Return(cudaErrorUnknown));
   *version = trireme::emulation::kVersion;
   return cudaSuccess;
 }

@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "tests/cuda_emulation/errors.h"
+#include "tests/cuda_emulation/fault_injection.h"
 #include "tests/cuda_emulation/runtime.h"
 
 namespace trireme::emulation {
@@ -69,6 +70,7 @@ extern "C" {
 
 cudaError_t cudaLaunchKernel(const void* kernel, dim3 grid, dim3 block, void** args,
                              size_t shared_bytes, cudaStream_t handle) {
+  FAIL_IF_ASKED(Return(cudaErrorUnknown));
   const emulation::KernelSignature* signature = emulation::FindSignature(kernel);
   if (signature == nullptr) return Return(cudaErrorInvalidDeviceFunction);
   Machine& machine = Machine::Get();
@@ -90,6 +92,7 @@ cudaError_t cudaLaunchKernel(const void* kernel, dim3 grid, dim3 block, void** a
 }
 
 cudaError_t cudaFuncSetAttribute(const void* kernel, cudaFuncAttribute attribute, int value) {
+  FAIL_IF_ASKED(Return(cudaErrorUnknown));
   if (emulation::FindSignature(kernel) == nullptr) return Return(cudaErrorInvalidDeviceFunction);
   if (attribute == cudaFuncAttributePreferredSharedMemoryCarveout) return cudaSuccess;
   if (attribute != cudaFuncAttributeMaxDynamicSharedMemorySize || value < 0 ||
@@ -103,6 +106,7 @@ cudaError_t cudaFuncSetAttribute(const void* kernel, cudaFuncAttribute attribute
 }
 
 cudaError_t cudaFuncGetAttributes(cudaFuncAttributes* attributes, const void* kernel) {
+  FAIL_IF_ASKED(Return(cudaErrorUnknown));
   if (emulation::FindSignature(kernel) == nullptr) return Return(cudaErrorInvalidDeviceFunction);
   *attributes = {};
   attributes->maxThreadsPerBlock = emulation::kMaxThreads;

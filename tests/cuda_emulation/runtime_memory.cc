@@ -6,6 +6,7 @@
 
 #include "core/device/cuda/block_hooks.h"
 #include "tests/cuda_emulation/errors.h"
+#include "tests/cuda_emulation/fault_injection.h"
 #include "tests/cuda_emulation/runtime.h"
 
 using trireme::emulation::EmulatedDevice;
@@ -58,6 +59,7 @@ cudaMemcpyKind KindOf(const void* dst, const void* src) {
 extern "C" {
 
 cudaError_t cudaMalloc(void** pointer, size_t bytes) {
+  FAIL_IF_ASKED(Return(cudaErrorMemoryAllocation));
   *pointer = nullptr;
   if (bytes == 0) return cudaSuccess;
   *pointer = Machine::Get().current().memory.Allocate(bytes);
@@ -65,6 +67,7 @@ cudaError_t cudaMalloc(void** pointer, size_t bytes) {
 }
 
 cudaError_t cudaFree(void* pointer) {
+  FAIL_IF_ASKED(Return(cudaErrorUnknown));
   if (pointer == nullptr) return cudaSuccess;
   Machine& machine = Machine::Get();
   EmulatedDevice* device = machine.DeviceOf(pointer);
@@ -75,6 +78,7 @@ cudaError_t cudaFree(void* pointer) {
 }
 
 cudaError_t cudaMemGetInfo(size_t* free_bytes, size_t* total_bytes) {
+  FAIL_IF_ASKED(Return(cudaErrorUnknown));
   const auto& memory = Machine::Get().current().memory;
   *total_bytes = memory.capacity();
   *free_bytes = memory.capacity() - memory.allocated();
@@ -82,6 +86,7 @@ cudaError_t cudaMemGetInfo(size_t* free_bytes, size_t* total_bytes) {
 }
 
 cudaError_t cudaHostAlloc(void** pointer, size_t bytes, unsigned) {
+  FAIL_IF_ASKED(Return(cudaErrorMemoryAllocation));
   *pointer = bytes == 0 ? nullptr : Machine::Get().pinned().Allocate(bytes);
   return Return(*pointer == nullptr && bytes > 0 ? cudaErrorMemoryAllocation : cudaSuccess);
 }
@@ -90,6 +95,7 @@ cudaError_t cudaMallocHost(void** pointer, size_t bytes) {
 }
 
 cudaError_t cudaFreeHost(void* pointer) {
+  FAIL_IF_ASKED(Return(cudaErrorUnknown));
   if (pointer == nullptr) return cudaSuccess;
   Machine& machine = Machine::Get();
   const cudaError_t code = machine.Wait(machine.current());
@@ -98,12 +104,14 @@ cudaError_t cudaFreeHost(void* pointer) {
 }
 
 cudaError_t cudaHostGetDevicePointer(void** device_pointer, void* pointer, unsigned) {
+  FAIL_IF_ASKED(Return(cudaErrorUnknown));
   if (!Machine::Get().pinned().Contains(pointer)) return Return(cudaErrorInvalidValue);
   *device_pointer = pointer;
   return cudaSuccess;
 }
 
 cudaError_t cudaPointerGetAttributes(cudaPointerAttributes* attributes, const void* pointer) {
+  FAIL_IF_ASKED(Return(cudaErrorUnknown));
   *attributes = {};
   Machine& machine = Machine::Get();
   EmulatedDevice* device = machine.DeviceOf(pointer);
@@ -118,6 +126,7 @@ cudaError_t cudaPointerGetAttributes(cudaPointerAttributes* attributes, const vo
 
 cudaError_t cudaMemcpyAsync(void* dst, const void* src, size_t bytes, cudaMemcpyKind kind,
                             cudaStream_t handle) {
+  FAIL_IF_ASKED(Return(cudaErrorUnknown));
   namespace emulation = trireme::emulation;
   if (bytes == 0) return cudaSuccess;
   const cudaMemcpyKind found = emulation::KindOf(dst, src);
@@ -161,11 +170,13 @@ cudaError_t cudaMemcpyAsync(void* dst, const void* src, size_t bytes, cudaMemcpy
 }
 
 cudaError_t cudaMemcpy(void* dst, const void* src, size_t bytes, cudaMemcpyKind kind) {
+  FAIL_IF_ASKED(Return(cudaErrorUnknown));
   const cudaError_t code = cudaMemcpyAsync(dst, src, bytes, kind, nullptr);
   return code == cudaSuccess ? cudaStreamSynchronize(nullptr) : code;
 }
 
 cudaError_t cudaMemsetAsync(void* pointer, int value, size_t bytes, cudaStream_t handle) {
+  FAIL_IF_ASKED(Return(cudaErrorUnknown));
   if (bytes == 0) return cudaSuccess;
   Machine& machine = Machine::Get();
   CUstream_st& stream = machine.Stream(handle);

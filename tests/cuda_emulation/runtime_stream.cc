@@ -4,6 +4,7 @@
 #include <memory>
 #include <utility>
 
+#include "tests/cuda_emulation/fault_injection.h"
 #include "tests/cuda_emulation/runtime.h"
 
 using trireme::emulation::EmulatedDevice;
@@ -14,6 +15,7 @@ using trireme::emulation::Return;
 extern "C" {
 
 cudaError_t cudaStreamCreateWithFlags(cudaStream_t* stream, unsigned flags) {
+  FAIL_IF_ASKED(Return(cudaErrorUnknown));
   Machine& machine = Machine::Get();
   EmulatedDevice& device = machine.current();
   auto created = std::make_unique<CUstream_st>();
@@ -31,12 +33,14 @@ cudaError_t cudaStreamCreateWithPriority(cudaStream_t* stream, unsigned flags, i
   return cudaStreamCreateWithFlags(stream, flags);
 }
 cudaError_t cudaDeviceGetStreamPriorityRange(int* least, int* greatest) {
+  FAIL_IF_ASKED(Return(cudaErrorUnknown));
   *least = 0;
   *greatest = -5;
   return cudaSuccess;
 }
 
 cudaError_t cudaStreamDestroy(cudaStream_t stream) {
+  FAIL_IF_ASKED(Return(cudaErrorUnknown));
   if (stream == nullptr) return Return(cudaErrorInvalidResourceHandle);
   Machine& machine = Machine::Get();
   EmulatedDevice& device = *stream->device;
@@ -47,11 +51,13 @@ cudaError_t cudaStreamDestroy(cudaStream_t stream) {
 }
 
 cudaError_t cudaStreamSynchronize(cudaStream_t stream) {
+  FAIL_IF_ASKED(Return(cudaErrorUnknown));
   Machine& machine = Machine::Get();
   return Return(machine.Wait(machine.Stream(stream)));
 }
 
 cudaError_t cudaStreamQuery(cudaStream_t handle) {
+  FAIL_IF_ASKED(Return(cudaErrorUnknown));
   Machine& machine = Machine::Get();
   CUstream_st& stream = machine.Stream(handle);
   const std::lock_guard<std::mutex> lock(machine.mutex());
@@ -60,6 +66,7 @@ cudaError_t cudaStreamQuery(cudaStream_t handle) {
 }
 
 cudaError_t cudaLaunchHostFunc(cudaStream_t stream, cudaHostFn_t function, void* data) {
+  FAIL_IF_ASKED(Return(cudaErrorUnknown));
   Machine& machine = Machine::Get();
   return Return(machine.Enqueue(machine.Stream(stream), {"cudaLaunchHostFunc", [function, data] {
     function(data);
@@ -68,6 +75,7 @@ cudaError_t cudaLaunchHostFunc(cudaStream_t stream, cudaHostFn_t function, void*
 }
 
 cudaError_t cudaEventCreateWithFlags(cudaEvent_t* event, unsigned flags) {
+  FAIL_IF_ASKED(Return(cudaErrorUnknown));
   *event = new CUevent_st{(flags & cudaEventDisableTiming) == 0, std::make_shared<EventState>()};
   return cudaSuccess;
 }
@@ -76,12 +84,14 @@ cudaError_t cudaEventCreate(cudaEvent_t* event) {
 }
 
 cudaError_t cudaEventDestroy(cudaEvent_t event) {
+  FAIL_IF_ASKED(Return(cudaErrorUnknown));
   if (event == nullptr) return Return(cudaErrorInvalidResourceHandle);
   delete event;
   return cudaSuccess;
 }
 
 cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t handle) {
+  FAIL_IF_ASKED(Return(cudaErrorUnknown));
   Machine& machine = Machine::Get();
   CUstream_st& stream = machine.Stream(handle);
   const std::shared_ptr<EventState> state = event->state;
@@ -102,6 +112,7 @@ cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t handle) {
 }
 
 cudaError_t cudaStreamWaitEvent(cudaStream_t handle, cudaEvent_t event, unsigned) {
+  FAIL_IF_ASKED(Return(cudaErrorUnknown));
   Machine& machine = Machine::Get();
   const std::shared_ptr<EventState> state = event->state;
   uint64_t record = 0;
@@ -116,6 +127,7 @@ cudaError_t cudaStreamWaitEvent(cudaStream_t handle, cudaEvent_t event, unsigned
 }
 
 cudaError_t cudaEventQuery(cudaEvent_t event) {
+  FAIL_IF_ASKED(Return(cudaErrorUnknown));
   Machine& machine = Machine::Get();
   const std::lock_guard<std::mutex> lock(machine.mutex());
   const EventState& state = *event->state;
@@ -126,6 +138,7 @@ cudaError_t cudaEventQuery(cudaEvent_t event) {
 }
 
 cudaError_t cudaEventSynchronize(cudaEvent_t event) {
+  FAIL_IF_ASKED(Return(cudaErrorUnknown));
   Machine& machine = Machine::Get();
   const std::shared_ptr<EventState> state = event->state;
   uint64_t record = 0;
@@ -139,6 +152,7 @@ cudaError_t cudaEventSynchronize(cudaEvent_t event) {
 }
 
 cudaError_t cudaEventElapsedTime(float* ms, cudaEvent_t start, cudaEvent_t end) {
+  FAIL_IF_ASKED(Return(cudaErrorUnknown));
   Machine& machine = Machine::Get();
   const std::lock_guard<std::mutex> lock(machine.mutex());
   for (const cudaEvent_t event : {start, end}) {

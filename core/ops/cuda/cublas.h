@@ -5,6 +5,8 @@
 
 #include <memory>
 
+#include "core/base/log.h"
+
 namespace trireme {
 
 // Throws Failure with file, line, call and what cuBLAS says of the code; RESOURCE_EXHAUSTED when it
@@ -25,7 +27,8 @@ template <auto destroy>
 struct CublasDeleter {
   template <typename T>
   void operator()(T* object) const {
-    static_cast<void>(destroy(object));
+    const cublasStatus_t code = destroy(object);
+    if (code != CUBLAS_STATUS_SUCCESS) LOG(ERROR) << "[gemm] " << cublasLtGetStatusString(code);
   }
 };
 template <typename Handle, auto destroy>

@@ -16,6 +16,7 @@ namespace {
 
 // Queueing a group may connect peers, which takes seconds at worst.
 constexpr absl::Duration kQueueing = absl::Seconds(60);
+constexpr absl::Duration kLingering = absl::Seconds(1);
 
 }  // namespace
 
@@ -59,10 +60,16 @@ Status NcclLane::WaitUntilReady(absl::Duration deadline) {
 }
 
 NcclLane::~NcclLane() {
-  if (queue_ != nullptr) CUDA_OR_LOG(cudaStreamSynchronize(stream()));
+  // Peers may need what is under way; one that has failed leaves us alone with it.
+  const absl::Time end = absl::Now() + kLingering;
+  cudaError_t left = queue_ != nullptr ? cudaStreamQuery(stream()) : cudaSuccess;
+  for (; left == cudaErrorNotReady && absl::Now() < end; left = cudaStreamQuery(stream())) {
+    absl::SleepFor(absl::Milliseconds(1));
+  }
+  if (left != cudaErrorNotReady) CUDA_OR_LOG(left);
   const std::lock_guard<std::mutex> lock(mutex_);
   if (comm_ == nullptr) return;
-  // Finalizing waits for the peers, who may not end now; all calls are done, so nothing is lost.
+  // Finalizing waits for the peers, who may not end now.
   const ncclResult_t code = ncclCommAbort(comm_);
   if (code != ncclSuccess) LOG(ERROR) << name_ << ": " << ncclGetErrorString(code);
 }
