@@ -6,10 +6,10 @@ WERROR ?= $(if $(CI),ON,OFF)
 export JOBS WERROR
 
 .DEFAULT_GOAL := build
-.PHONY: help deps build demo test verify test-asan test-tsan bench fuzz coverage format check-format clean
+.PHONY: help deps build demo test verify test-cuda-emulated test-cuda test-asan test-tsan bench fuzz coverage format check-format clean
 
 help:  ## this list
-	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 20
 
 deps:  ## install the Debian packages that are missing
 	@cmake/install_debian_packages.sh
@@ -25,6 +25,12 @@ test: deps  ## every test, and the thread ranks under ThreadSanitizer
 
 verify: deps  ## every layout of 8 ranks against one rank, in f64: about fifteen minutes on two cores
 	@tests/run.sh verify
+
+test-cuda-emulated: deps  ## what runs on GPUs, on an emulated one: needs the CUDA toolkit, no GPU
+	@tests/run.sh cuda-emulated
+
+test-cuda: deps  ## the same on the GPUs of this machine
+	@tests/run.sh cuda
 
 test-asan: deps  ## every test under AddressSanitizer and UndefinedBehaviorSanitizer
 	@tests/run.sh asan

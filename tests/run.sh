@@ -4,6 +4,8 @@
 #   tests/run.sh test           all tests, and the suite of thread ranks under ThreadSanitizer
 #   tests/run.sh asan           all tests under AddressSanitizer and UndefinedBehaviorSanitizer
 #   tests/run.sh tsan           the suites that start threads under ThreadSanitizer
+#   tests/run.sh cuda-emulated  what runs on GPUs, on the emulated one, under orders of the streams from three seeds
+#   tests/run.sh cuda           the same on the GPUs of this machine
 #   tests/run.sh verify         every layout of 8 ranks against one rank
 # The exit code is the verdict; ctest's closing count is the last line of a run that passes.
 set -euo pipefail
@@ -38,6 +40,7 @@ run_tests() {  # FOLDER [CTEST OPTION...]
   echo "The ten slowest tests, in seconds:"
   awk '/ Test +#[0-9]+:/ { print $(NF - 1), $4 }' "$log" | sort -rn | sed -n '1,10s/^/  /p'
   echo "Wall time: $((SECONDS - began)) s, $built s of it before the first test"
+  echo "On the emulated GPU: $(grep -c 'cuda_emulated .*Passed' "$log") tests passed"
   sed -n '/% tests passed/,$p' "$log"
   return "$status"
 }
@@ -85,6 +88,19 @@ case ${1:-} in
     build build-tsan thread_tests
     run_tests build-tsan --label-regex '^threads'
     ;;
+  cuda-emulated)
+    configure build -DTRIREME_BUILD_TESTS=ON
+    build build all
+    for seed in 1 2 3; do
+      echo "== seed $seed"
+      TRIREME_EMULATION_SEED=$seed run_tests build --label-regex '^cuda_emulated'
+    done
+    ;;
+  cuda)
+    configure build -DTRIREME_BUILD_TESTS=ON
+    build build all
+    run_tests build --label-regex '^cuda$'
+    ;;
   verify)
     configure build
     build build trireme
@@ -95,7 +111,7 @@ case ${1:-} in
     echo "Wall time: $((SECONDS - began)) s"
     ;;
   *)
-    sed -n '2,8s/^# //p' "$0" >&2
+    sed -n '2,10s/^# //p' "$0" >&2
     exit 2
     ;;
 esac

@@ -159,7 +159,15 @@ cudaError_t Communicator::Run(Work& work) {
     ReportError(operation.Describe() + " " + wrong);
     return cudaErrorIllegalAddress;
   };
-  if (aborted_) return cudaSuccess;
+  if (aborted_) {
+    // What was to be received is anything by now; that it is worth nothing is the caller's to know.
+    for (const CollectiveCall& call : work.calls) {
+      const size_t parts = call.kind == CollectiveKind::kAllGather ? num_ranks_ : 1;
+      const size_t bytes = parts * call.count * NcclTypeBytes(call.type);
+      if (call.receive != nullptr && bytes > 0) memory.Write(call.receive, bytes);
+    }
+    return cudaSuccess;
+  }
   if (!work.begun) {
     work.begun = true;
     uint64_t number = work.first_collective;

@@ -166,7 +166,7 @@ Status CudaDevice::TakeFault() {
   if (faults_->kind == 0) return absl::OkStatus();
   const DeviceFaults fault = std::exchange(*faults_, DeviceFaults());
   return absl::OutOfRangeError(absl::StrCat(FaultName(static_cast<DeviceFaultKind>(fault.kind)),
-                                            " ", fault.value, " is outside [0, ", fault.limit,
+                                            " ", fault.value, " is not in [0, ", fault.limit,
                                             ")"));
 }
 

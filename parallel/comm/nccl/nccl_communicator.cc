@@ -119,7 +119,7 @@ Status NcclCommunicator::Init() {
   for (const auto& [edge, lane] : edges_) {
     const bool sends = edge.first == rank();
     works.push_back(PointToPoint(sends ? Verb::kSend : Verb::kRecv, byte.View1D(sends, 1),
-                                 sends ? edge.second : edge.first, {.purpose = "warm-up"}));
+                                 sends ? edge.second : edge.first, {.purpose = "warm-up"}, 0));
   }
   for (const auto& work : works) RETURN_IF_ERROR(work->Wait());
   return absl::OkStatus();
@@ -175,10 +175,6 @@ std::vector<int64_t> NcclCommunicator::PartCounts(absl::Span<const int64_t> coun
 std::unique_ptr<Work> NcclCommunicator::Start(StatusOr<NcclLane*> lane, Verb verb,
                                               const Call& call, std::vector<Tensor> tensors,
                                               int64_t sent_bytes, const Steps& steps, int peer) {
-  if (lane.ok() && *lane == nullptr) {
-    return std::make_unique<DoneWork>(
-        FlatCatch([&] { return steps(nullptr, world_->device.stream()); }));
-  }
   std::string text = absl::StrCat(VerbName(verb), " '", call.purpose, "' along ", axis());
   CallRecord record;
   record.verb = verb;
@@ -192,6 +188,11 @@ std::unique_ptr<Work> NcclCommunicator::Start(StatusOr<NcclLane*> lane, Verb ver
   for (Tensor& tensor : tensors) tensor = tensor.Detach();
   Status status = lane.status();
   status.Update(world_->watchdog.failed());
+  if (status.ok() && *lane == nullptr) {
+    status = FlatCatch([&] { return steps(nullptr, world_->device.stream()); });
+    world_->journal.SetState(ticket, status.ok() ? CallState::kDone : CallState::kFailed);
+    return std::make_unique<DoneWork>(status);
+  }
   std::shared_ptr<CudaEvent> done;
   status.Update(!status.ok() ? status : FlatCatch([&]() -> Status {
     world_->journal.SetState(ticket, CallState::kRunning);
@@ -412,15 +413,15 @@ std::unique_ptr<Work> NcclCommunicator::Broadcast(const Tensor& tensor, int root
 }
 
 std::unique_ptr<Work> NcclCommunicator::Send(const Tensor& tensor, int peer, const Call& call) {
-  return PointToPoint(Verb::kSend, tensor, peer, call);
+  return PointToPoint(Verb::kSend, tensor, peer, call, ByteSize(tensor));
 }
 
 std::unique_ptr<Work> NcclCommunicator::Recv(const Tensor& tensor, int peer, const Call& call) {
-  return PointToPoint(Verb::kRecv, tensor, peer, call);
+  return PointToPoint(Verb::kRecv, tensor, peer, call, 0);
 }
 
 std::unique_ptr<Work> NcclCommunicator::PointToPoint(Verb verb, const Tensor& tensor, int peer,
-                                                     const Call& call) {
+                                                     const Call& call, int64_t sent_bytes) {
   CHECK(peer >= 0 && peer < size()) << "peer " << peer << " of " << size() << " ranks";
   if (peer == rank()) return ToSelf(verb, tensor, call);
   const bool sends = verb == Verb::kSend;
@@ -436,7 +437,7 @@ std::unique_ptr<Work> NcclCommunicator::PointToPoint(Verb verb, const Tensor& te
     });
   };
   return Start(LaneOf(sends ? Edge{rank(), peer} : Edge{peer, rank()}), verb, call, {tensor},
-               sends ? ByteSize(tensor) : 0, steps, peer);
+               sent_bytes, steps, peer);
 }
 
 // The half that comes second copies, in the order of the compute stream.

@@ -60,7 +60,8 @@ class NcclCommunicator : public Communicator {
   std::unique_ptr<Work> Start(StatusOr<NcclLane*> lane, Verb verb, const Call& call,
                               std::vector<Tensor> tensors, int64_t sent_bytes, const Steps& steps,
                               int peer = -1);
-  std::unique_ptr<Work> PointToPoint(Verb verb, const Tensor& tensor, int peer, const Call& call);
+  std::unique_ptr<Work> PointToPoint(Verb verb, const Tensor& tensor, int peer, const Call& call,
+                                     int64_t sent_bytes);
   std::unique_ptr<Work> ToSelf(Verb verb, const Tensor& tensor, const Call& call);
 
   Status Exchange(NcclLane* lane, cudaStream_t stream, const Tensor& input,
