@@ -48,6 +48,8 @@ inline void LoadMatricesTransposed(uint32_t (&d)[4], const void* row,
   }
 }
 
+inline float Exp2(float x) { return x < -126 ? 0.0f : exp2f(x); }
+
 inline uint32_t PackBf16(float low, float high) {
   return bfloat16(low).bits | uint32_t{bfloat16(high).bits} << 16;
 }

@@ -56,6 +56,13 @@ __device__ __forceinline__ void LoadMatricesTransposed(uint32_t (&d)[4], const v
                : "memory");
 }
 
+// 2^x to two units of the last place; zero where that would be below 2^-126.
+__device__ __forceinline__ float Exp2(float x) {
+  float power;
+  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(power) : "f"(x));
+  return power;
+}
+
 // Two numbers rounded to bf16, the first one in the lower half.
 __device__ __forceinline__ uint32_t PackBf16(float low, float high) {
   uint32_t packed;

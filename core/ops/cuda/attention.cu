@@ -71,6 +71,7 @@ __global__ void __launch_bounds__(kMmaThreads)
   const KeySpan all = SpanOfRows(in, first, kTile);
   const int rows[2] = {first + warp_row + lane / 4, first + warp_row + lane / 4 + 8};
   const KeySpan spans[2] = {SpanOfRow(in, rows[0]), SpanOfRow(in, rows[1])};
+  const int64_t queries[2] = {in.QueryOf(rows[0], kv_head), in.QueryOf(rows[1], kv_head)};
 
   float out[kOut / 8][4] = {};
   float maxima[2] = {kNone<float>, kNone<float>};  // In units of log 2.
@@ -80,15 +81,14 @@ __global__ void __launch_bounds__(kMmaThreads)
 #pragma unroll
     for (int i = 0; i < 2; ++i) {
       if (rows[i] >= in.rows()) continue;
-      const int64_t at = in.QueryOf(rows[i], kv_head);
-      maxima[i] = result.lse_before[at] * std::numbers::log2e_v<float>;
+      maxima[i] = result.lse_before[queries[i]] * std::numbers::log2e_v<float>;
       sums[i] = lane % 4 == 0 && maxima[i] != kNone<float> ? 1 : 0;
     }
 #pragma unroll
     for (int t = 0; t < kOut / 8; ++t) {
       ForEachRegister(t, [&](int i, int r, int column) {
         if (rows[r] >= in.rows()) return;
-        out[t][i] = result.Before(in.QueryOf(rows[r], kv_head), column0 + column);
+        out[t][i] = result.Before(queries[r], column0 + column);
       });
     }
   }
@@ -104,12 +104,14 @@ __global__ void __launch_bounds__(kMmaThreads)
     __syncthreads();
     float scores[kTile / 8][4] = {};
     MmaRowsByRows<kWidth, kTile>(scores, tiles.q, warp_row, tiles.k, in.q.width);
-    float before[2] = {maxima[0], maxima[1]};
+    const float before[2] = {maxima[0], maxima[1]};
+    const bool masked = first_key < max(spans[0].low, spans[1].low) ||
+                        first_key + kTile > min(spans[0].high, spans[1].high);
 #pragma unroll
     for (int t = 0; t < kTile / 8; ++t) {
       ForEachRegister(t, [&](int i, int r, int column) {
-        const bool seen = spans[r].Holds(first_key + column);
-        scores[t][i] = seen ? scores[t][i] * scale : kNone<float>;
+        scores[t][i] *= scale;
+        if (masked && !spans[r].Holds(first_key + column)) scores[t][i] = kNone<float>;
         maxima[r] = max(maxima[r], scores[t][i]);
       });
     }
@@ -118,13 +120,13 @@ __global__ void __launch_bounds__(kMmaThreads)
     for (int r = 0; r < 2; ++r) {
       maxima[r] = WarpReduce(maxima[r], MaxOf<float>(), 4);
       bases[r] = Base(maxima[r]);
-      shrink[r] = exp2f(before[r] - bases[r]);
+      shrink[r] = Exp2(before[r] - bases[r]);
       sums[r] *= shrink[r];
     }
 #pragma unroll
     for (int t = 0; t < kTile / 8; ++t) {
       ForEachRegister(t, [&](int i, int r, int) {
-        scores[t][i] = exp2f(scores[t][i] - bases[r]);
+        scores[t][i] = Exp2(scores[t][i] - bases[r]);
         sums[r] += scores[t][i];
       });
     }
@@ -142,15 +144,14 @@ __global__ void __launch_bounds__(kMmaThreads)
   for (int t = 0; t < kOut / 8; ++t) {
     ForEachRegister(t, [&](int i, int r, int column) {
       if (rows[r] >= in.rows()) return;
-      result.out.Put(in.QueryOf(rows[r], kv_head), column0 + column, out[t][i] * factors[r]);
+      result.out.Put(queries[r], column0 + column, out[t][i] * factors[r]);
     });
   }
   if (result.lse == nullptr || lane % 4 != 0 || blockIdx.z != 0) return;
 #pragma unroll
   for (int r = 0; r < 2; ++r) {
     if (rows[r] >= in.rows()) continue;
-    result.lse[in.QueryOf(rows[r], kv_head)] =
-        (maxima[r] + log2f(sums[r])) * std::numbers::ln2_v<float>;
+    result.lse[queries[r]] = (maxima[r] + log2f(sums[r])) * std::numbers::ln2_v<float>;
   }
 }
 

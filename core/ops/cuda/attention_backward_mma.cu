@@ -41,7 +41,7 @@ struct ScoreGradient {
   __device__ void operator()(const RowState<float>& row, int key, float& score, float& dp) const {
     const bool seen = row.span.Holds(key);
     constexpr float kLog2e = std::numbers::log2e_v<float>;
-    const float p = seen ? exp2f((score * scale - row.lse) * kLog2e) : 0;
+    const float p = seen ? Exp2((score * scale - row.lse) * kLog2e) : 0;
     dp = seen ? p * (dp * scale - row.delta) : 0;
     score = p;
   }
@@ -87,11 +87,12 @@ __global__ void __launch_bounds__(kMmaThreads)
     }
     MmaRegistersByTile<kWidth, kOut, kStep>(dq, ds, tiles.step[0], column0);
   }
+  const int64_t queries[2] = {in.QueryOf(rows[0], kv_head), in.QueryOf(rows[1], kv_head)};
 #pragma unroll
   for (int t = 0; t < kOut / 8; ++t) {
     ForEachRegister(t, [&](int i, int r, int column) {
       if (rows[r] >= in.rows()) return;
-      grads.dq.Put(in.QueryOf(rows[r], kv_head), column0 + column, dq[t][i]);
+      grads.dq.Put(queries[r], column0 + column, dq[t][i]);
     });
   }
 }
@@ -141,13 +142,14 @@ __global__ void __launch_bounds__(kMmaThreads)
     MmaRegistersByTile<kWidth, kOut, kStep>(dv, p, tiles.step[1], column0);
     MmaRegistersByTile<kWidth, kOut, kStep>(dk, ds, tiles.step[0], column0);
   }
+  const int64_t places[2] = {int64_t{keys[0]} * in.num_kv_heads() + kv_head,
+                             int64_t{keys[1]} * in.num_kv_heads() + kv_head};
 #pragma unroll
   for (int t = 0; t < kOut / 8; ++t) {
     ForEachRegister(t, [&](int i, int r, int column) {
       if (keys[r] >= in.m) return;
-      const int64_t at = int64_t{keys[r]} * in.num_kv_heads() + kv_head;
-      grads.dk.Put(at, column0 + column, dk[t][i]);
-      grads.dv.Put(at, column0 + column, dv[t][i]);
+      grads.dk.Put(places[r], column0 + column, dk[t][i]);
+      grads.dv.Put(places[r], column0 + column, dv[t][i]);
     });
   }
 }

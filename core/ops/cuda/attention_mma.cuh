@@ -72,7 +72,7 @@ __device__ inline void MmaTwo(float (&d0)[4], float (&d1)[4], const uint32_t (&a
 template <int kWidth, int kColumns>
 __device__ inline void MmaRowsByRows(float (&d)[kColumns / 8][4], const MmaTile<kWidth>& a, int row,
                                      const MmaTile<kWidth>& b, int depth) {
-#pragma unroll
+#pragma unroll 4
   for (int k = 0; k < kWidth; k += 16) {
     if (k >= depth) break;
     uint32_t a_part[4], b_part[4];

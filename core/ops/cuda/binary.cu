@@ -42,8 +42,9 @@ struct BinaryFn {
 template <BinaryOp kOp>
 using BinaryTag = std::integral_constant<BinaryOp, kOp>;
 
+// Calls fn(tag), on the host or on the device.
 template <typename Fn>
-void DispatchBinary(BinaryOp op, Fn fn) {
+__host__ __device__ inline void DispatchBinary(BinaryOp op, const Fn& fn) {
   switch (op) {
     case BinaryOp::kAdd:
       return fn(BinaryTag<BinaryOp::kAdd>());
@@ -63,6 +64,16 @@ void DispatchBinary(BinaryOp op, Fn fn) {
       return fn(BinaryTag<BinaryOp::kMinimumShare>());
   }
 }
+
+// An op that the kernel looks up.
+template <typename T>
+struct AnyBinaryFn {
+  static constexpr bool kReadsOutputs = false;
+  BinaryOp op;
+  __device__ void operator()(T& y, T a, T b) const {
+    DispatchBinary(op, [&](auto tag) { BinaryFn<tag.value, T>()(y, a, b); });
+  }
+};
 
 // Comparable values: the storage types widened, the others as they are.
 template <typename T>
@@ -109,7 +120,8 @@ void BinaryCuda(Device& device, const BinaryArgs& args) {
   DispatchFloating(args.y.dtype, "binary", [&](auto tag) {
     using T = typename decltype(tag)::type;
     DispatchBinary(args.op, [&](auto op) {
-      Elementwise(device, BinaryFn<op.value, T>(), Out<T>(args.y), In<T>(args.a), In<T>(args.b));
+      Elementwise(device, BinaryFn<op.value, T>(), AnyBinaryFn<T>{args.op}, Out<T>(args.y),
+                  In<T>(args.a), In<T>(args.b));
     });
   });
 }

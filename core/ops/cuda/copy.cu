@@ -75,8 +75,10 @@ void CopyCuda(Device& device, const CopyArgs& args) {
     DispatchAll(args.src.dtype, [&](auto src_tag) {
       using S = typename decltype(src_tag)::type;
       if constexpr (!std::is_same_v<S, D>) {
-        constexpr bool kInChunks = IsFloating(DTypeOf<S>::value) && IsFloating(DTypeOf<D>::value);
-        Elementwise<kInChunks>(device, Convert(), Out<D>(args.dst), In<S>(args.src));
+        using InChunks =
+            std::conditional_t<IsFloating(DTypeOf<S>::value) && IsFloating(DTypeOf<D>::value),
+                               Convert, NeverInChunks>;
+        Elementwise(device, InChunks(), Convert(), Out<D>(args.dst), In<S>(args.src));
       }
     });
   });

@@ -140,6 +140,8 @@ __device__ inline void ApplyAt(const Fn& fn, uint32_t repeated, const int64_t* o
 
 inline constexpr int kLoopThreads = 256;
 
+struct NeverInChunks {};
+
 template <int kCount, typename Fn, typename... Ts>
 __global__ void __launch_bounds__(kLoopThreads)
     ElementwiseKernel(LoopNest<sizeof...(Ts)> nest, Fn fn, Ts*... data) {
@@ -167,22 +169,30 @@ __global__ void __launch_bounds__(kLoopThreads)
 }
 
 // fn(element, ...) for the elements of all operands, which have the sizes of the first. Fn says in
-// kReadsOutputs whether outputs hold something that it needs. Without kInChunks there is half as
-// much to compile.
-template <bool kInChunks = true, typename Fn, typename... Ts>
-void Elementwise(Device& device, const Fn& fn, const Operand<Ts>&... operands) {
+// kReadsOutputs whether outputs hold something that it needs. strided_fn computes the same and is
+// used where chunks cannot be: families of functions have one for all, or there is twice as much to
+// compile.
+template <typename Fn, typename StridedFn, typename... Ts>
+void Elementwise(Device& device, const Fn& fn, const StridedFn& strided_fn,
+                 const Operand<Ts>&... operands) {
   const View* const views[] = {operands.view...};
   LoopNest<sizeof...(Ts)> nest = MergeDimensions(views);
   if (nest.steps == 0) return;
-  if constexpr (kInChunks) {
+  if constexpr (!std::is_same_v<Fn, NeverInChunks>) {
     constexpr int kCount = 16 / std::max({sizeof(Ts)...});
     if (StepInChunks<kCount>(&nest, {InChunks<kCount>(operands.data)...})) {
       return LaunchKernel(device, ElementwiseKernel<kCount, Fn, Ts...>,
                           OverElements(nest.steps, kLoopThreads), nest, fn, operands.data...);
     }
   }
-  LaunchKernel(device, ElementwiseKernel<1, Fn, Ts...>, OverElements(nest.steps, kLoopThreads),
-               nest, fn, operands.data...);
+  LaunchKernel(device, ElementwiseKernel<1, StridedFn, Ts...>,
+               OverElements(nest.steps, kLoopThreads), nest, strided_fn, operands.data...);
+}
+
+template <typename Fn, typename T, typename... Ts>
+void Elementwise(Device& device, const Fn& fn, const Operand<T>& first,
+                 const Operand<Ts>&... operands) {
+  Elementwise(device, fn, fn, first, operands...);
 }
 
 }  // namespace trireme

@@ -119,10 +119,9 @@ struct MulOp {
   __device__ A Slope(A) const { return a; }
 };
 
-// Calls fn(functor).
+// Calls fn(functor), on the host or on the device.
 template <typename A, typename Fn>
-void DispatchUnary(UnaryOp op, double a, double b, Fn fn) {
-  const A p = static_cast<A>(a), q = static_cast<A>(b);
+__host__ __device__ inline auto DispatchUnary(UnaryOp op, A p, A q, const Fn& fn) {
   switch (op) {
     case UnaryOp::kNeg:
       return fn(NegOp<A>{p, q});
@@ -151,8 +150,9 @@ void DispatchUnary(UnaryOp op, double a, double b, Fn fn) {
     case UnaryOp::kAdd:
       return fn(AddOp<A>{p, q});
     case UnaryOp::kMul:
-      return fn(MulOp<A>{p, q});
+      break;
   }
+  return fn(MulOp<A>{p, q});
 }
 
 template <typename T, typename Op>
@@ -171,13 +171,29 @@ struct TimesSlope {
   }
 };
 
+// An op that the kernel looks up.
+template <typename A>
+struct AnyOp {
+  UnaryOp op;
+  A a, b;
+  __device__ A Value(A x) const {
+    return DispatchUnary(op, a, b, [x](const auto& found) { return found.Value(x); });
+  }
+  __device__ A Slope(A saved) const {
+    return DispatchUnary(op, a, b, [saved](const auto& found) { return found.Slope(saved); });
+  }
+};
+
 }  // namespace
 
 void UnaryCuda(Device& device, const UnaryArgs& args) {
   DispatchFloating(args.x.dtype, "unary", [&](auto tag) {
     using T = typename decltype(tag)::type;
-    DispatchUnary<AccOf<T>>(args.op, args.a, args.b, [&](auto op) {
-      Elementwise(device, Value<T, decltype(op)>{op}, Out<T>(args.y), In<T>(args.x));
+    using A = AccOf<T>;
+    const AnyOp<A> any{args.op, static_cast<A>(args.a), static_cast<A>(args.b)};
+    DispatchUnary(args.op, any.a, any.b, [&](auto op) {
+      Elementwise(device, Value<T, decltype(op)>{op}, Value<T, AnyOp<A>>{any}, Out<T>(args.y),
+                  In<T>(args.x));
     });
   });
 }
@@ -185,9 +201,11 @@ void UnaryCuda(Device& device, const UnaryArgs& args) {
 void UnaryBackwardCuda(Device& device, const UnaryBackwardArgs& args) {
   DispatchFloating(args.dx.dtype, "unary", [&](auto tag) {
     using T = typename decltype(tag)::type;
-    DispatchUnary<AccOf<T>>(args.op, args.a, args.b, [&](auto op) {
-      Elementwise(device, TimesSlope<T, decltype(op)>{op}, Out<T>(args.dx), In<T>(args.dy),
-                  In<T>(args.saved));
+    using A = AccOf<T>;
+    const AnyOp<A> any{args.op, static_cast<A>(args.a), static_cast<A>(args.b)};
+    DispatchUnary(args.op, any.a, any.b, [&](auto op) {
+      Elementwise(device, TimesSlope<T, decltype(op)>{op}, TimesSlope<T, AnyOp<A>>{any},
+                  Out<T>(args.dx), In<T>(args.dy), In<T>(args.saved));
     });
   });
 }
