@@ -20,14 +20,15 @@ void MergeClasses(const Tensor& labels, const Tensor& losses, const Tensor& norm
   const NoGrad no_grad;
   const int64_t n = labels.dim(0);
   const Tensor my_max = Column(norms, 0).CopyTo(norms.dtype()), max = my_max.CopyTo(norms.dtype());
-  ThrowIfError(group.AllReduce(max, {.purpose = "vocabulary maxima", .op = ReduceOp::kMax})->Wait());
+  Queue& queue = norms.device().compute();
+  group.AllReduce(max, {.purpose = "vocabulary maxima", .op = ReduceOp::kMax})->Join(queue);
 
   const Tensor sums = Tensor::Empty(norms.device(), {2, n}, norms.dtype(), MemoryKind::kWorkspace,
                                     "vocabulary sums");
   const Tensor exponentials = sums.View1D(0, n), label_logits = sums.View1D(n, n);
   exponentials.CopyFrom(Exp(Add(Sub(my_max, max), Column(norms, 1))));
   label_logits.CopyFrom(losses);
-  ThrowIfError(group.AllReduce(sums, {.purpose = "vocabulary sums"})->Wait());
+  group.AllReduce(sums, {.purpose = "vocabulary sums"})->Join(queue);
 
   const Tensor log_sum = Log(exponentials);
   Column(norms, 0).CopyFrom(max);

@@ -39,7 +39,7 @@ Tensor Own(const Tensor& grad) { return grad.CopyTo(grad.dtype()); }
 }  // namespace
 
 const Tensor& PendingTensor::Wait() const {
-  if (work != nullptr) ThrowIfError(work->Wait());
+  if (work != nullptr) work->Join(tensor.device().compute());
   return tensor;
 }
 

@@ -78,7 +78,7 @@ class Executor::Round {
   RoundReport Run() {
     for (const LoweredAction& action : plan_.programs[rank_]) RunAction(action);
     const Timed timed(report_.wait);
-    for (const auto& work : sends_) ThrowIfError(work->Wait());
+    for (const Sent& sent : sends_) sent.work->Join(sent.device->compute());
     return std::move(report_);
   }
 
@@ -135,11 +135,12 @@ class Executor::Round {
     // Plans end even where each send waits (verify.h), so to wait for old ones is safe; their tensors go.
     if (sends_.size() == kSendsInFlight) {
       const Timed timed(report_.wait);
-      ThrowIfError(sends_.front()->Wait());
+      sends_.front().work->Join(sends_.front().device->compute());
       sends_.pop_front();
     }
-    sends_.push_back(executor_.pipeline_.pipeline->Send(result_.Contiguous(), peer,
-                                                        {.purpose = purpose}));
+    sends_.push_back({executor_.pipeline_.pipeline->Send(result_.Contiguous(), peer,
+                                                         {.purpose = purpose}),
+                      &result_.device()});
     result_ = Tensor();
   }
 
@@ -150,7 +151,7 @@ class Executor::Round {
     const Arrival arrival = std::move(it->second);
     arrivals.erase(it);
     const Timed timed(report_.wait);
-    if (arrival.work != nullptr) ThrowIfError(arrival.work->Wait());
+    if (arrival.work != nullptr) arrival.work->Join(arrival.tensor.device().compute());
     return arrival.tensor;
   }
 
@@ -293,7 +294,11 @@ class Executor::Round {
   std::map<StageOfItem, std::vector<UnitPass>> passes_;
   std::map<StageOfItem, Arrival> activations_, gradients_;
   Tensor result_;  // Of the last action, for the send that follows it.
-  std::deque<std::unique_ptr<Work>> sends_;
+  struct Sent {
+    std::unique_ptr<Work> work;
+    Device* device;
+  };
+  std::deque<Sent> sends_;
 };
 
 Executor::Executor(Model& model, const ExecutorOptions& options, PipelineOptions pipeline,

@@ -106,12 +106,13 @@ void ReplicaGradients::Send(int i) {
 }
 
 Status ReplicaGradients::Receive() {
-  for (Transfer& transfer : transfers_) {
-    RETURN_IF_ERROR(transfer.work->Wait());
-    if (transfer.part.defined()) owned_.of(transfer.parameter).Accumulate(transfer.part);
-  }
-  transfers_.clear();
-  return absl::OkStatus();
+  return CatchFailure([&] {
+    for (Transfer& transfer : transfers_) {
+      transfer.work->Join(device_.compute());
+      if (transfer.part.defined()) owned_.of(transfer.parameter).Accumulate(transfer.part);
+    }
+    transfers_.clear();
+  });
 }
 
 Status ReplicaGradients::Complete(const GradientBucket& bucket) {
@@ -130,7 +131,9 @@ Status ReplicaGradients::Complete(const GradientBucket& bucket) {
     if (parameter.spec.copies > 1) add_up(groups_.copies.at(parameter.spec.copies), "gradients of copies");
     if (bucket.tied) add_up(groups_.tied, "tied gradients");
   }
-  for (const auto& work : works) RETURN_IF_ERROR(work->Wait());
+  RETURN_IF_ERROR(CatchFailure([&] {
+    for (const auto& work : works) work->Join(device_.compute());
+  }));
   ++num_complete_;
   return absl::OkStatus();
 }

@@ -9,7 +9,7 @@ Status SumOver(Communicator* group, Device& device, const char* purpose, absl::S
   return CatchFailure([&] {
     const int64_t n = static_cast<int64_t>(values.size());
     const Tensor sums = Tensor::FromHost<double>(device, {n}, values);
-    ThrowIfError(group->AllReduce(sums, {.purpose = purpose})->Wait());
+    group->AllReduce(sums, {.purpose = purpose})->Join(device.compute());
     const std::vector<double> result = sums.ToVector();
     std::copy(result.begin(), result.end(), values.begin());
   });

@@ -38,14 +38,17 @@ void ShardedParameters::StartGather(int i) {
                                                 {.purpose = "parameters", .counts = counts});
 }
 
+void ShardedParameters::FinishGather(int i) {
+  const std::unique_ptr<Work> gathering = std::move(residences_[i].gathering);
+  if (gathering == nullptr) return;
+  gathering->Join(parameters_.parameters()[i]->working.device().compute());
+}
+
 Status ShardedParameters::Refresh() {
   return CatchFailure([&] {
     if (owners_ == nullptr || release_) return;  // The next Acquire gathers.
     for (size_t i = 0; i < residences_.size(); ++i) StartGather(i);
-    Status status;
-    for (Residence& residence : residences_) status.Update(residence.gathering->Wait());
-    for (Residence& residence : residences_) residence.gathering = nullptr;
-    ThrowIfError(status);
+    for (size_t i = 0; i < residences_.size(); ++i) FinishGather(static_cast<int>(i));
   });
 }
 
@@ -61,10 +64,7 @@ void ShardedParameters::Acquire(int unit) {
   if (!release_ || unit >= static_cast<int>(by_unit_.size())) return;
   Prefetch(unit);
   prefetched_[unit] = false;
-  for (const int i : by_unit_[unit]) {
-    const std::unique_ptr<Work> gathering = std::move(residences_[i].gathering);
-    if (gathering != nullptr) ThrowIfError(gathering->Wait());
-  }
+  for (const int i : by_unit_[unit]) FinishGather(i);
 }
 
 void ShardedParameters::Release(int unit) {

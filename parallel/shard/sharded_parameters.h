@@ -34,6 +34,7 @@ class ShardedParameters {
   };
 
   void StartGather(int i);
+  void FinishGather(int i);
 
   const ParameterSet& parameters_;
   Communicator* const owners_;

@@ -68,8 +68,9 @@ StatusOr<std::vector<CompletedJob>> AllReduceExchange::Finish(absl::Span<const L
   double sums[] = {total.sum, static_cast<double>(total.count), static_cast<double>(total.bytes)};
   RETURN_IF_ERROR(SumOver(inside_.losses, device_, "loss", absl::MakeSpan(sums)));
   RETURN_IF_ERROR(SumOver(&replica_, device_, "loss", absl::MakeSpan(sums)));
-  Status status;
-  for (const auto& work : in_flight_) status.Update(work->Wait());
+  const Status status = CatchFailure([&] {
+    for (const auto& work : in_flight_) work->Join(device_.compute());
+  });
   in_flight_.clear();
   RETURN_IF_ERROR(status);
   return std::vector<CompletedJob>{
