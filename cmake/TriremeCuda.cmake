@@ -49,8 +49,9 @@ function(trireme_add_cuda_plugin)
   get_property(sources GLOBAL PROPERTY TRIREME_CUDA_SOURCES)
   add_library(trireme_cuda MODULE ${sources})
   target_compile_options(trireme_cuda PRIVATE
-    "$<$<COMPILE_LANGUAGE:CUDA>:--expt-relaxed-constexpr;-Xcompiler=-Wall,-Wextra;-Xptxas=-v>")
+    "$<$<COMPILE_LANGUAGE:CUDA>:--expt-relaxed-constexpr;-Xcompiler=-Wall,-Wextra;-Xptxas=-v;--no-compress>")
   target_include_directories(trireme_cuda PRIVATE ${NCCL_INCLUDE_DIR})
   target_link_libraries(trireme_cuda PRIVATE ${TRIREME_PLUGIN_DEPS} CUDA::cudart CUDA::cublasLt ${NCCL_LIBRARY})
-  set_target_properties(trireme_cuda PROPERTIES LIBRARY_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR})
+  set_target_properties(trireme_cuda PROPERTIES LIBRARY_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}
+    CUDA_COMPILER_LAUNCHER ${PROJECT_SOURCE_DIR}/cmake/nvcc_report.sh)
 endfunction()
