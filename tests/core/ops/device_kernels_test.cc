@@ -9,6 +9,7 @@
 
 #include "core/device/kernel.h"
 #include "core/ops/attention.h"
+#include "core/ops/dropout.h"
 #include "core/ops/elementwise.h"
 #include "core/ops/indexing.h"
 #include "core/ops/init.h"
@@ -222,7 +223,7 @@ TEST_F(DeviceKernels, SumsAndMaxima) {
 
 TEST_F(DeviceKernels, IndexingWithManyAndRepeatedIndices) {
   for (const DType dtype : kFloating) {
-    for (const int64_t c : {3, 130}) {
+    for (const int64_t c : {3, 64, 130}) {
       ExpectSame("indexing", dtype, [&](Device& device) -> Tensors {
         const DType acc = AccumulationType(dtype);
         const int64_t n = 300, rows = 40;
@@ -285,6 +286,24 @@ TEST_F(DeviceKernels, UpdatesOfManyItems) {
           }
         }
         return results;
+      });
+    }
+  }
+}
+
+TEST_F(DeviceKernels, DropoutAndRotaryOfTokens) {
+  for (const DType dtype : kFloating) {
+    for (const int64_t c : {4, 18, 64, 600}) {
+      ExpectSame("tokens", dtype, [&](Device& device) -> Tensors {
+        const int64_t n = 9, h = 3;
+        const Tensor x = Random(device, {n, c}, dtype, 1), dropped = x.CopyTo(dtype);
+        const Tensor sample = Indices(device, {n}, 1 << 20, 2);
+        const Tensor position = Indices(device, {n}, 200000, 3, DType::kI32);
+        Launch(device, &KernelTable::Dropout,
+               DropoutArgs{x.view(), sample.view(), position.view(), dropped.view(),
+                           MakeRngKey(5, "dropout"), 1u << 30, 1.25});
+        const Tensor heads = Slice(Random(device, {n, h + 1, c}, dtype, 4), 1, 1, h);
+        return {dropped, Rotary(heads, position, 10000)};
       });
     }
   }
