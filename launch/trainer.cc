@@ -5,10 +5,12 @@
 #include <numbers>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
 #include "absl/strings/str_split.h"
 
 #include "core/autograd/node.h"
 #include "core/base/log.h"
+#include "core/device/kernel.h"
 #include "core/ops/ops.h"
 #include "data/sampler.h"
 #include "launch/config.h"
@@ -127,6 +129,10 @@ StatusOr<std::unique_ptr<Trainer>> Trainer::Create(const RunConfig& config, cons
 }
 
 Status Trainer::Init(const ModelBuilder& builder) {
+  if (const std::vector<std::string> missing = MissingKernels(device_); !missing.empty()) {
+    return absl::UnimplementedError(absl::StrCat(
+        device_.name(), " has no kernel for ", absl::StrJoin(missing, ", "), "; use --set device=cpu"));
+  }
   const DataShape shape = DataShapeOf(dataset_);
   const RunConfig::Mesh& axes = config_.mesh();
   ASSIGN_OR_RETURN(const Mesh mesh, MeshOf(config_, world_.size()));

@@ -2,6 +2,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "core/device/kernel.h"
 #include "launch/checkpoint/checkpoint_dir.h"
 #include "launch/checkpoint/checkpoint_writer.h"
 #include "launch/rank_device.h"
@@ -61,6 +62,32 @@ std::vector<double> RunSteps(int num_ranks, const std::vector<std::string>& assi
                           MakeCheckpointInfo(rank.trainer, config, rank.dataset.fingerprint()), 1);
   });
   return losses;
+}
+
+// What a device lacks is pinned here: nothing.
+TEST(CudaTrainingTest, EverySlotHasAKernel) {
+  EXPECT_THAT(MissingKernels(*testing::MakeTestDevice()), ::testing::IsEmpty());
+}
+
+TEST(CudaTrainingTest, AMissingKernelIsNamedBeforeAnythingIsAllocated) {
+  class Lacking : public CpuDevice {
+   public:
+    explicit Lacking(const KernelTable& table) : CpuDevice({.num_threads = 1}, table) {}
+  };
+  KernelTable table = MakeCpuDevice()->kernels();
+  table.Norm = nullptr;
+  table.Rotary = nullptr;
+  Lacking device(table);
+  const RunConfig config = testing::ResolvedConfig(kTransformer, 1, {});
+  const ComponentConfig data = ToComponentConfig(config.data().dataset());
+  const auto dataset = MakeDataset(data.name, data.params, {config.data().sequence_length()});
+  ASSERT_TRUE(dataset.ok()) << dataset.status();
+  const auto world = MakeSelfCommunicator();
+  PhaseTimer phases;
+  const Status status = Trainer::Create(config, **dataset, *world, device, phases).status();
+  EXPECT_EQ(status.code(), absl::StatusCode::kUnimplemented);
+  EXPECT_THAT(status.message(), HasSubstr("has no kernel for Norm, Rotary"));
+  EXPECT_EQ(device.stats().peak_total_bytes, 0);
 }
 
 TEST(CudaTrainingTest, ResumesToTheBit) {
