@@ -3,6 +3,7 @@
 #include <dlfcn.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <link.h>
 
 #include <functional>
 #include <string>
@@ -28,8 +29,18 @@ constexpr char kLibrary[] = "trireme_cuda_emulated";
 // The functions of fault_injection.h, in the plug-in.
 class Faults {
  public:
-  Faults() : library_(dlopen(TRIREME_EMULATED_LIBRARY, RTLD_NOW)) {
-    CHECK(library_ != nullptr) << dlerror();
+  Faults() {
+    CHECK_OK(MakeCudaDevice({.library = kLibrary}).status());  // Loads it.
+    std::string path;
+    dl_iterate_phdr(
+        [](dl_phdr_info* info, size_t, void* found) {
+          const std::string name = info->dlpi_name;
+          if (absl::StrContains(name, kLibrary)) *static_cast<std::string*>(found) = name;
+          return 0;
+        },
+        &path);
+    library_ = dlopen(path.c_str(), RTLD_NOW | RTLD_NOLOAD);
+    CHECK(library_ != nullptr) << path;
   }
   int64_t num_sites() const { return Function<int64_t()>("num_sites")(); }
   std::string site(int64_t i) const { return Function<const char*(int64_t)>("site_function")(i); }
@@ -44,7 +55,7 @@ class Faults {
     CHECK(symbol != nullptr) << dlerror();
     return reinterpret_cast<Signature*>(symbol);
   }
-  void* const library_;
+  void* library_ = nullptr;
 };
 
 // Runs `work`, and again for each place that it calls CUDA from.
