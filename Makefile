@@ -6,7 +6,7 @@ WERROR ?= $(if $(CI),ON,OFF)
 export JOBS WERROR
 
 .DEFAULT_GOAL := build
-.PHONY: help deps build demo test verify test-cuda-emulated test-cuda test-asan test-tsan bench fuzz coverage format check-format clean
+.PHONY: help deps build demo test verify test-cuda-emulated test-cuda test-cuda-faults test-asan test-tsan bench fuzz coverage format check-format clean
 
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 20
@@ -31,6 +31,9 @@ test-cuda-emulated: deps  ## what runs on GPUs, on an emulated one: needs the CU
 
 test-cuda: deps  ## the same on the GPUs of this machine
 	@tests/run.sh cuda
+
+test-cuda-faults: deps  ## seven faults planted in kernels and calls of CUDA: the suites find each, about fifteen minutes
+	@tests/cuda_emulation/plant_faults.sh
 
 test-asan: deps  ## every test under AddressSanitizer and UndefinedBehaviorSanitizer
 	@tests/run.sh asan
