@@ -181,6 +181,12 @@ void Machine::DropWork(EmulatedDevice& device) {
   for (const auto& stream : device.streams) drop(*stream);
 }
 
+void Machine::SetPatience(std::chrono::milliseconds patience) {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  patience_ = patience;
+  WakeWorkers();
+}
+
 void Machine::Recover() {
   std::unique_lock<std::mutex> lock(mutex_);
   for (const auto& device : devices_) {
@@ -196,8 +202,8 @@ void Machine::Work(EmulatedDevice& device) {
   using Clock = std::chrono::steady_clock;
   UseSignalStack();
   std::unique_lock<std::mutex> lock(mutex_);
-  auto is_time = [&device] {
-    return IsAwaited(device) || Clock::now() >= device.last_news + kPatience || IsNeeded(device);
+  auto is_time = [this, &device] {
+    return IsAwaited(device) || Clock::now() >= device.last_news + patience_ || IsNeeded(device);
   };
   auto forget_stalls = [&device] {
     device.legacy_stream.stalled = false;
@@ -212,8 +218,8 @@ void Machine::Work(EmulatedDevice& device) {
       // Other processes cannot wake us.
       const auto soon = Clock::now() + microseconds(500);
       device.work.wait_until(lock, device.needed.empty()
-                                       ? device.last_news + kPatience
-                                       : std::min(device.last_news + kPatience, soon));
+                                       ? device.last_news + patience_
+                                       : std::min(device.last_news + patience_, soon));
       continue;
     }
     CUstream_st* stream = Pick(device);

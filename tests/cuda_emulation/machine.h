@@ -105,6 +105,9 @@ class Machine {
   cudaError_t Wait(EmulatedDevice& device);
   cudaError_t WaitUntil(EmulatedDevice& device, const std::function<bool()>& done);
 
+  // Instead of kPatience, for tests of what has not run yet.
+  void SetPatience(std::chrono::milliseconds patience);
+
   // Forgets failures and the work that they left.
   void Recover();
 
@@ -128,6 +131,7 @@ class Machine {
   std::condition_variable changed_;  // For the host: a task has ended.
   std::vector<std::unique_ptr<EmulatedDevice>> devices_;
   PinnedMemory pinned_;
+  std::chrono::milliseconds patience_ = kPatience;
   uint64_t num_tasks_ = 0;
   uint64_t seed_ = 0;
 };

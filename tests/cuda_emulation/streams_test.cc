@@ -11,6 +11,7 @@
 
 #include "tests/cuda_emulation/device_memory.h"
 #include "tests/cuda_emulation/errors.h"
+#include "tests/cuda_emulation/machine.h"
 #include "tests/cuda_emulation/test_kernels.h"
 
 namespace trireme::emulation {
@@ -30,6 +31,7 @@ bool NewestFirst() {
 class StreamsTest : public ::testing::Test {
  protected:
   void SetUp() override {
+    Machine::Get().SetPatience(std::chrono::minutes(1));
     for (cudaStream_t* stream : {&a_, &b_}) {
       ASSERT_EQ(cudaStreamCreateWithFlags(stream, cudaStreamNonBlocking), cudaSuccess);
     }
@@ -40,6 +42,7 @@ class StreamsTest : public ::testing::Test {
     for (int i = 0; i < kCount; ++i) pinned_[i] = 5;
   }
   void TearDown() override {
+    Machine::Get().SetPatience(kPatience);
     EXPECT_THAT(TakeErrors(), IsEmpty());
     EXPECT_EQ(cudaFree(x_), cudaSuccess);
     EXPECT_EQ(cudaFreeHost(pinned_), cudaSuccess);
@@ -95,6 +98,7 @@ TEST_F(StreamsTest, NothingRunsUntilSomebodyWaits) {
 }
 
 TEST_F(StreamsTest, OrNobodySaysAnythingForAWhile) {
+  Machine::Get().SetPatience(kPatience);
   ASSERT_EQ(Launch(Scale, 1, kCount, 0, a_, x_, 2.0f, kCount), cudaSuccess);
   ASSERT_EQ(cudaEventRecord(event_, a_), cudaSuccess);
   const auto begin = std::chrono::steady_clock::now();
