@@ -129,7 +129,8 @@ StatusOr<std::unique_ptr<Trainer>> Trainer::Create(const RunConfig& config, cons
 }
 
 Status Trainer::Init(const ModelBuilder& builder) {
-  if (const std::vector<std::string> missing = MissingKernels(device_); !missing.empty()) {
+  if (const std::vector<std::string> missing = MissingKernels(device_.kernels());
+      !missing.empty()) {
     return absl::UnimplementedError(absl::StrCat(
         device_.name(), " has no kernel for ", absl::StrJoin(missing, ", "), "; use --set device=cpu"));
   }

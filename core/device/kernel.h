@@ -5,9 +5,6 @@
 #include <string>
 #include <vector>
 
-#include <string>
-#include <vector>
-
 #include "core/base/log.h"
 #include "core/device/device.h"
 
@@ -23,7 +20,7 @@ struct KernelTable {
 #undef KERNEL
 };
 
-// The names of the slots that a table leaves empty.
+// The names of the slots that a table leaves empty. What trains looks before anything is allocated.
 inline std::vector<std::string> MissingKernels(const KernelTable& table) {
   std::vector<std::string> names;
 #define KERNEL(Name) \
@@ -31,17 +28,6 @@ inline std::vector<std::string> MissingKernels(const KernelTable& table) {
 #include "core/ops/kernels.def"
 #undef KERNEL
   return names;
-}
-
-// The slots that `device` has no kernel for. A device under way may lack some: what trains looks before
-// anything is allocated.
-inline std::vector<std::string> MissingKernels(const Device& device) {
-  std::vector<std::string> missing;
-#define KERNEL(Name) \
-  if (device.kernels().Name == nullptr) missing.push_back(#Name);
-#include "core/ops/kernels.def"
-#undef KERNEL
-  return missing;
 }
 
 // Launch(device, &KernelTable::Copy, {src, dst}). The kernel may throw Failure (memory).
