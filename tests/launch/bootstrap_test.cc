@@ -1,3 +1,4 @@
+#include "core/device/cpu/cpu_device.h"
 #include "launch/bootstrap.h"
 
 #include <gmock/gmock.h>
@@ -131,7 +132,7 @@ TEST(RunWorldTest, ThreadRanksRunWithTheirDevices) {
   EXPECT_EQ(RunWorld(plan, absl::OkStatus(), {.threads = 2},
                      [&](const RankContext& rank) {
                        EXPECT_EQ(rank.world.size(), 3);
-                       EXPECT_EQ(rank.device.num_threads(), 2);
+                       EXPECT_EQ(AsCpu(rank.device).num_threads(), 2);
                        ranks += 1 << rank.world.rank();
                        return absl::OkStatus();
                      }),
