@@ -1,4 +1,3 @@
-#include "core/device/cpu/cpu_device.h"
 #include "launch/bootstrap.h"
 
 #include <gmock/gmock.h>
@@ -9,8 +8,9 @@
 
 #include "absl/strings/str_cat.h"
 
-#include "launch/command_line.h"
+#include "core/device/cpu/cpu_device.h"
 #include "launch/agreement.h"
+#include "launch/command_line.h"
 #include "parallel/comm/local.h"
 
 namespace trireme {

@@ -153,7 +153,7 @@ Status CudaDevice::Synchronize() {
     const std::lock_guard<std::mutex> lock(failed_mutex_);
     RETURN_IF_ERROR(failed_);
   }
-  CUDA_OR_RETURN(code);
+  RETURN_IF_ERROR(CUDA_STATUS_OF(code, "cudaStreamSynchronize"));
   return TakeFault();
 }
 

@@ -12,7 +12,9 @@ void* CudaMemory::Allocate(size_t bytes) {
   const cudaError_t code = cudaMalloc(&data, bytes);
   if (code == cudaSuccess) return data;
   // Out of memory is an answer, which the caller explains; it must not be found again by the next call.
-  if (code != cudaErrorMemoryAllocation) CUDA_OR_LOG(code);
+  if (code != cudaErrorMemoryAllocation) {
+    LOG(ERROR) << CUDA_STATUS_OF(code, "cudaMalloc").message();
+  }
   (void)cudaGetLastError();
   return nullptr;
 }
@@ -31,6 +33,7 @@ void* PinnedMemory::Allocate(size_t bytes) {
   void* data = nullptr;
   const cudaError_t code = cudaHostAlloc(&data, bytes, cudaHostAllocPortable);
   if (code == cudaSuccess) return data;
+  LOG(ERROR) << CUDA_STATUS_OF(code, "cudaHostAlloc").message();
   (void)cudaGetLastError();
   return nullptr;
 }

@@ -14,6 +14,9 @@ Status CudaStatus(cudaError_t code, const char* call, const char* file, int line
 
 }  // namespace trireme
 
+// Of a call whose code was looked at before.
+#define CUDA_STATUS_OF(code, call) ::trireme::CudaStatus(code, call, __FILE__, __LINE__)
+
 #define CUDA_OR_RETURN(call)                                                    \
   do {                                                                          \
     const cudaError_t cuda_code = (call);                                       \

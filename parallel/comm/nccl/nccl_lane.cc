@@ -104,7 +104,7 @@ Status NcclLane::Poll(Journal& journal, absl::Time now, absl::Duration deadline)
   while (!under_way_.empty()) {
     const cudaError_t code = cudaEventQuery(under_way_.front().done->event());
     if (code == cudaErrorNotReady) break;
-    CUDA_OR_RETURN(code);
+    RETURN_IF_ERROR(CUDA_STATUS_OF(code, "cudaEventQuery"));
     journal.SetState(under_way_.front().ticket, CallState::kDone);
     under_way_.pop_front();
   }

@@ -26,7 +26,7 @@ Status NcclWork::Wait() {
     RETURN_IF_ERROR(world_->watchdog.failed());
     const cudaError_t code = cudaEventQuery(done_->event());
     if (code == cudaSuccess) break;
-    if (code != cudaErrorNotReady) CUDA_OR_RETURN(code);
+    if (code != cudaErrorNotReady) return CUDA_STATUS_OF(code, "cudaEventQuery");
     absl::SleepFor(pause);
     pause = std::min(2 * pause, absl::Milliseconds(1));
   }
