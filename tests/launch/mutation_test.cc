@@ -81,6 +81,10 @@ const std::map<std::string, std::string> kElsewhere = {
     {"texts", "TextsArriveFromEveryRank"},
     {"resume", "a barrier: rank 0 writes the run folder when all have looked at it"},
     {"run folder", "a barrier: ranks write into the run folder when it is there"},
+    {"gpu ids", "setting up GPUs: NcclFailuresTest"},
+    {"nccl id", "setting up GPUs: VerbsTest on GPUs"},
+    {"nccl ids", "setting up GPUs: VerbsTest on GPUs"},
+    {"warm-up", "what arrives is not looked at"},
     {"stop",
      "ranks of one process have one signal; over processes: TrainCliTest.ASignalSavesAndEnds"},
 };

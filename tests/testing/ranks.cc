@@ -23,14 +23,19 @@ int mpi_size = 0;
 
 // What failed, and where: the default printer speaks for rank 0 only.
 class FailurePrinter : public ::testing::EmptyTestEventListener {
+  void OnTestStart(const ::testing::TestInfo& test) override { test_ = test.name(); }
+  void OnTestEnd(const ::testing::TestInfo&) override { test_ = kOutside; }
+  // GoogleTest holds its lock here, so it cannot be asked for the test.
   void OnTestPartResult(const ::testing::TestPartResult& result) override {
     if (!result.failed()) return;
-    const ::testing::TestInfo* test = ::testing::UnitTest::GetInstance()->current_test_info();
-    LOG(ERROR) << (test != nullptr ? test->name() : "outside a test") << " failed at "
+    LOG(ERROR) << test_ << " failed at "
                << (result.file_name() != nullptr ? result.file_name() : "?") << ":"
                << result.line_number() << "\n"
                << result.message();
   }
+
+  static constexpr const char* kOutside = "something outside a test";
+  std::string test_ = kOutside;
 };
 
 }  // namespace

@@ -24,6 +24,8 @@ Status ToldToRankZero(absl::Duration deadline, const std::function<Status()>& ot
     const auto device = testing::MakeTestDevice({}, control.rank());
     ASSIGN_OR_RETURN(const auto world,
                      MakeNcclWorld(testing::DeviceLibrary(), control, *device, options));
+    // Not while the other still makes its world, which would fail instead.
+    RETURN_IF_ERROR(control.Barrier({"both have a world"})->Wait());
     if (control.rank() == 1) return other();
     const Tensor x = Tensor::Zeros(*device, {100}, DType::kF32);
     told = world->AllReduce(x, {"gradients"})->Wait();
@@ -63,6 +65,7 @@ TEST(NcclFailuresTest, ACallThatIsGivenUpLetsItsMemoryGo) {
     const auto device = testing::MakeTestDevice({}, control.rank());
     ASSIGN_OR_RETURN(const auto world,
                      MakeNcclWorld(testing::DeviceLibrary(), control, *device, {}));
+    RETURN_IF_ERROR(control.Barrier({"both have a world"})->Wait());
     if (control.rank() == 1) return absl::OkStatus();
     const int64_t before = device->stats().current_total_bytes;
     {
