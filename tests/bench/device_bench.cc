@@ -96,6 +96,7 @@ TokenLayout LayoutOf(Device& device, int64_t n) {
     positions[i] = static_cast<int32_t>(i % kSequence);
   }
   for (int64_t s = 0; s < n / kSequence; ++s) layout.segments.push_back({s, 0, kSequence});
+  layout.documents = layout.segments;
   layout.sample = Tensor::FromHost<int64_t>(device, {n}, samples);
   layout.position = Tensor::FromHost<int32_t>(device, {n}, positions);
   return layout;
