@@ -53,12 +53,10 @@ StatusOr<std::string> BroadcastText(Communicator& world, absl::string_view text_
   return std::move(texts[0]);
 }
 
-StatusOr<int64_t> LargestOf(Communicator& world, int64_t mine) {
-  if (world.size() == 1) return mine;
+StatusOr<int64_t> LargestOf(Communicator& world, Device& host, int64_t mine) {
   int64_t largest = mine;
   RETURN_IF_ERROR(CatchFailure([&] {
-    const auto device = MakeCpuDevice();
-    const Tensor value = Tensor::FromHost<int64_t>(*device, {1}, {&mine, 1});
+    const Tensor value = Tensor::FromHost<int64_t>(host, {1}, {&mine, 1});
     ThrowIfError(world.AllReduce(value, {.purpose = "stop", .op = ReduceOp::kMax})->Wait());
     largest = *value.data<int64_t>();
   }));

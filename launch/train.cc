@@ -6,13 +6,14 @@
 #include "absl/strings/str_format.h"
 #include "absl/time/clock.h"
 
+#include "core/ops/devices.h"
 #include "data/dataset.h"
+#include "launch/agreement.h"
 #include "launch/checkpoint/checkpoint_dir.h"
 #include "launch/run_dir.h"
 #include "launch/run_reporter.h"
 #include "launch/run_state.h"
 #include "launch/stop_signal.h"
-#include "launch/agreement.h"
 #include "launch/trainer.h"
 
 namespace trireme {
@@ -118,7 +119,7 @@ class Run {
 
   // A signal may reach some ranks only, and at different times.
   StatusOr<int> AgreeOnStopSignal() {
-    ASSIGN_OR_RETURN(const int64_t signal, LargestOf(world_, StopSignal()));
+    ASSIGN_OR_RETURN(const int64_t signal, LargestOf(world_, *host_, StopSignal()));
     return static_cast<int>(signal);
   }
 
@@ -148,6 +149,7 @@ class Run {
   const RunConfig& config_;
   const RankContext& rank_;
   Communicator& world_;
+  const std::unique_ptr<Device> host_ = MakeCpuDevice();
   std::unique_ptr<Dataset> dataset_;
   std::unique_ptr<RunReporter> reporter_;
   std::unique_ptr<Trainer> trainer_;

@@ -8,7 +8,9 @@
 namespace trireme {
 
 CpuDevice::CpuDevice(const CpuOptions& options, const KernelTable& kernels)
-    : Device(kernels), allocator_(std::make_unique<HostMemory>(), options.memory_limit_bytes), pool_(options.num_threads) {}
+    : Device(kernels),
+      allocator_(std::make_unique<HostMemory>(), options.memory_limit_bytes),
+      pool_(options.num_threads) {}
 
 StatusOr<Block> CpuDevice::Allocate(size_t bytes, MemoryKind kind, absl::string_view label) {
   return allocator_.Allocate(bytes, kind, label);

@@ -201,13 +201,4 @@ void* StateOf(Device& device, const std::type_info& type, std::shared_ptr<void> 
   return AsCuda(device).State(type, make);
 }
 
-Workspace::Workspace(Device& device, int64_t bytes, const char* label)
-    : device_(device),
-      data_(ValueOrThrow(device.Allocate(bytes, MemoryKind::kWorkspace, label)).data),
-      bytes_(bytes) {}
-
-Workspace::~Workspace() {
-  device_.Free({data_, static_cast<size_t>(bytes_), MemoryKind::kWorkspace});
-}
-
 }  // namespace trireme

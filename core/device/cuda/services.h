@@ -8,10 +8,9 @@
 #include <typeinfo>
 
 #include "core/device/cuda/faults.h"
+#include "core/device/workspace.h"
 
 namespace trireme {
-
-class Device;
 
 // Where kernels go: the compute stream, or that of a StreamScope. CHECKs that it is a CUDA device.
 cudaStream_t ComputeStream(Device& device);
@@ -27,25 +26,5 @@ T& DeviceState(Device& device) {
   const auto make = []() -> std::shared_ptr<void> { return std::make_shared<T>(); };
   return *static_cast<T*>(StateOf(device, typeid(T), make));
 }
-
-// Device memory for the time of a launch: freed in stream order, so it may go out of scope while the
-// kernel runs. Throws Failure when memory runs out.
-class Workspace {
- public:
-  Workspace(Device& device, int64_t bytes, const char* label);
-  ~Workspace();
-  Workspace(const Workspace&) = delete;
-  Workspace& operator=(const Workspace&) = delete;
-
-  template <typename T>
-  T* as() const {
-    return static_cast<T*>(data_);
-  }
-
- private:
-  Device& device_;
-  void* data_;
-  int64_t bytes_;
-};
 
 }  // namespace trireme

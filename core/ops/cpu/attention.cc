@@ -8,13 +8,13 @@
 #include <type_traits>
 
 #include "core/device/cpu/cpu_device.h"
+#include "core/device/workspace.h"
 #include "core/ops/cpu/attention_block.h"
 #include "core/ops/cpu/attention_tiles.h"
 #include "core/ops/cpu/avx512.h"
 #include "core/ops/cpu/element.h"
 #include "core/ops/cpu/gemm_library.h"
 #include "core/ops/cpu/vector_math.h"
-#include "core/ops/cpu/workspace.h"
 #include "core/tensor/dispatch.h"
 
 namespace trireme {

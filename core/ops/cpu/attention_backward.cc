@@ -15,6 +15,7 @@
 #include "core/base/log.h"
 #include "core/device/cpu/cpu_device.h"
 #include "core/device/kernel.h"
+#include "core/device/workspace.h"
 #include "core/ops/attention.h"
 #include "core/ops/cpu/attention_block.h"
 #include "core/ops/cpu/attention_tiles.h"
@@ -22,7 +23,6 @@
 #include "core/ops/cpu/element.h"
 #include "core/ops/cpu/gemm_library.h"
 #include "core/ops/cpu/vector_math.h"
-#include "core/ops/cpu/workspace.h"
 #include "core/tensor/dispatch.h"
 #include "core/tensor/kernels.h"
 

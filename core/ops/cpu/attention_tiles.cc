@@ -10,10 +10,10 @@
 #include <limits>
 #include <type_traits>
 
+#include "core/device/workspace.h"
 #include "core/ops/cpu/element.h"
 #include "core/ops/cpu/panel_packing.h"
 #include "core/ops/cpu/register_tile.h"
-#include "core/ops/cpu/workspace.h"
 
 TRIREME_AVX512_BEGIN
 

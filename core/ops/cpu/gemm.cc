@@ -11,13 +11,11 @@
 
 #include "core/base/log.h"
 #include "core/device/cpu/cpu_device.h"
-#include "core/device/kernel.h"
 #include "core/ops/cpu/gemm_library.h"
 #include "core/ops/cpu/panel_gemm.h"
-#include "core/ops/cpu/workspace.h"
+#include "core/ops/gemm_operand.h"
 #include "core/ops/matmul.h"
 #include "core/tensor/dispatch.h"
-#include "core/tensor/kernels.h"
 
 namespace trireme {
 namespace {
@@ -41,47 +39,11 @@ int64_t LargestRows(int64_t m, int64_t tiles_n) {
   return rows;
 }
 
-// The last two dimensions of a view as libraries read them; nothing when neither has unit stride,
-// or when rows overlap (broadcast).
 std::optional<MatrixRef> AsMatrixRef(const View& view) {
-  const int64_t rows = view.sizes[view.rank - 2], columns = view.sizes[view.rank - 1];
-  const int64_t row_stride = view.strides[view.rank - 2],
-                column_stride = view.strides[view.rank - 1];
-  if ((column_stride == 1 || columns == 1) && (row_stride >= columns || rows == 1)) {
-    return MatrixRef{view.data, rows == 1 ? columns : row_stride, false};
-  }
-  if ((row_stride == 1 || rows == 1) && (column_stride >= rows || columns == 1)) {
-    return MatrixRef{view.data, columns == 1 ? rows : column_stride, true};
-  }
-  return std::nullopt;
+  const std::optional<OperandLayout> layout = OperandLayoutOf(view);
+  if (!layout.has_value()) return std::nullopt;
+  return MatrixRef{view.data, layout->ld, layout->transposed};
 }
-
-// A dense copy of a view; dimensions that are broadcast among the batches stay so.
-class Packed {
- public:
-  Packed(Device& device, const View& view) : dense_(view) {
-    View source = view;
-    int64_t stride = 1;
-    for (int i = view.rank - 1; i >= 0; --i) {
-      const bool broadcast = i < view.rank - 2 && view.strides[i] == 0;
-      dense_.sizes[i] = source.sizes[i] = broadcast ? 1 : view.sizes[i];
-      dense_.strides[i] = stride;
-      stride *= source.sizes[i];
-    }
-    memory_.emplace(device, stride * DTypeSize(view.dtype), "gemm");
-    dense_.data = memory_->as<void>();
-    Launch(device, &KernelTable::Copy, CopyArgs{source, dense_});
-    for (int i = 0; i < view.rank - 2; ++i) {
-      dense_.sizes[i] = view.sizes[i];
-      if (view.strides[i] == 0) dense_.strides[i] = 0;
-    }
-  }
-  const View& view() const { return dense_; }
-
- private:
-  View dense_;
-  std::optional<Workspace> memory_;
-};
 
 // `matrix` from (row, column) on.
 MatrixRef At(MatrixRef matrix, DType dtype, int64_t row, int64_t column) {

@@ -14,7 +14,7 @@
 #include "absl/strings/str_cat.h"
 
 #include "core/base/log.h"
-#include "core/ops/cpu/workspace.h"
+#include "core/device/workspace.h"
 #include "oneapi/dnnl/dnnl.hpp"
 
 // oneDNN brings its own OpenMP runtime. The references are weak, since it may be built without.

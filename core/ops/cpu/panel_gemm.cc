@@ -7,9 +7,9 @@
 #include <algorithm>
 
 #include "core/base/log.h"
+#include "core/device/workspace.h"
 #include "core/ops/cpu/panel_packing.h"
 #include "core/ops/cpu/register_tile.h"
-#include "core/ops/cpu/workspace.h"
 
 TRIREME_AVX512_BEGIN
 

@@ -9,6 +9,7 @@
 #include "core/device/cuda/services.h"
 #include "core/device/kernel.h"
 #include "core/ops/cuda/gemm_plan.h"
+#include "core/ops/gemm_operand.h"
 #include "core/ops/matmul.h"
 #include "core/tensor/kernels.h"
 
@@ -17,48 +18,15 @@ namespace {
 
 constexpr uint64_t kMaxAlignment = 16;  // More would let addresses choose algorithms, and bits.
 
-// The last two dimensions of a view as columns in memory; nothing when neither has unit stride, or
-// when they overlap (broadcast). Not transposed: the matrix that cuBLAS sees is the view's
-// transpose.
+// The last two dimensions of a view as columns in memory. Not transposed: the matrix that cuBLAS sees
+// is the view's transpose.
 std::optional<GemmMatrix> AsMatrix(const View& view) {
-  const int r = view.rank;
-  const int64_t rows = view.sizes[r - 2], columns = view.sizes[r - 1];
-  const int64_t row_stride = view.strides[r - 2], column_stride = view.strides[r - 1];
-  if ((column_stride == 1 || columns == 1) && (row_stride >= columns || rows == 1)) {
-    return GemmMatrix{columns, rows, rows == 1 ? columns : row_stride, 0, false, 0};
-  }
-  if ((row_stride == 1 || rows == 1) && (column_stride >= rows || columns == 1)) {
-    return GemmMatrix{rows, columns, columns == 1 ? rows : column_stride, 0, true, 0};
-  }
-  return std::nullopt;
+  const int64_t rows = view.sizes[view.rank - 2], columns = view.sizes[view.rank - 1];
+  const std::optional<OperandLayout> layout = OperandLayoutOf(view);
+  if (!layout.has_value()) return std::nullopt;
+  if (layout->transposed) return GemmMatrix{rows, columns, layout->ld, 0, true, 0};
+  return GemmMatrix{columns, rows, layout->ld, 0, false, 0};
 }
-
-// A dense copy of a view; dimensions that are broadcast among the batches stay so.
-class Packed {
- public:
-  Packed(Device& device, const View& view) : dense_(view) {
-    View source = view;
-    int64_t stride = 1;
-    for (int i = view.rank - 1; i >= 0; --i) {
-      const bool broadcast = i < view.rank - 2 && view.strides[i] == 0;
-      dense_.sizes[i] = source.sizes[i] = broadcast ? 1 : view.sizes[i];
-      dense_.strides[i] = stride;
-      stride *= source.sizes[i];
-    }
-    memory_.emplace(device, stride * DTypeSize(view.dtype), "gemm");
-    dense_.data = memory_->as<void>();
-    Launch(device, &KernelTable::Copy, CopyArgs{source, dense_});
-    for (int i = 0; i < view.rank - 2; ++i) {
-      dense_.sizes[i] = view.sizes[i];
-      if (view.strides[i] == 0) dense_.strides[i] = 0;
-    }
-  }
-  const View& view() const { return dense_; }
-
- private:
-  View dense_;
-  std::optional<Workspace> memory_;
-};
 
 // The leading dimensions of all three operands, merged where one walks on where another ends: the
 // innermost is a batch for cuBLASLt, the others are loops.
