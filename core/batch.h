@@ -9,7 +9,8 @@
 
 namespace trireme {
 
-// `length` consecutive tokens of global sample `sample`, from position `begin` on. A rank may hold any cut.
+// `length` consecutive tokens of global sample `sample`, from position `begin` on. A rank may hold
+// any cut.
 struct Segment {
   int64_t sample = 0;
   int64_t begin = 0;
@@ -18,14 +19,14 @@ struct Segment {
   friend bool operator==(const Segment&, const Segment&) = default;
 };
 
-// Where the n tokens of a micro-batch stand. Tokens are packed one after another, segment by segment.
-// Places are positions inside the sample, so that they hold for any cut of it.
+// Where the n tokens of a micro-batch stand. Tokens are packed one after another, segment by
+// segment. Places are positions inside the sample, so that they hold for any cut of it.
 struct TokenLayout {
   std::vector<Segment> segments;
   // Of each rank of the sequence axis, in its order; one of them is `segments`.
   std::vector<std::vector<Segment>> axis_segments;
-  // Of the whole micro-batch, on every rank: tokens see others of their own document only. They tile
-  // the samples.
+  // Of the whole micro-batch, on every rank: tokens see others of their own document only. They
+  // tile the samples.
   std::vector<Segment> documents;
   Tensor sample;    // i64 [n]: global sample index.
   Tensor position;  // i32 [n]: position inside the sample.

@@ -1,5 +1,5 @@
-// Ranks: two threads, each with a device of its own, that sum their gradients. Under mpirun the same lines
-// run in two processes; only the communicator is made differently.
+// Ranks: two threads, each with a device of its own, that sum their gradients. Under mpirun the
+// same lines run in two processes; only the communicator is made differently.
 #include <cstdio>
 
 #include "trireme.h"

@@ -16,7 +16,8 @@ class SineModel : public Model {
     out_ = root.InUnit(1).Declare("out", {1, 64}, Init::Normal(0.1));
   }
   int num_units() const override { return 2; }
-  Tensor RunUnit(int unit, const Tensor& hidden, const Batch& batch, const ForwardContext&) override {
+  Tensor RunUnit(int unit, const Tensor& hidden, const Batch& batch,
+                 const ForwardContext&) override {
     const Tensor x = Slice(batch.inputs, 1, 0, 1), y = Slice(batch.inputs, 1, 1, 1);
     if (unit == 0) return Tanh(Linear(x, in_->working, bias_->working));
     const Tensor error = Sub(Linear(hidden, out_->working), y);
@@ -33,7 +34,8 @@ int main() {
     SineModel model;
     RETURN_IF_ERROR(model.parameters().Materialize(*cpu, DType::kF32, /*seed=*/1));
     ASSIGN_OR_RETURN(auto adamw, MakeOptimizer("adamw", {{"weight_decay", "0"}}));
-    ASSIGN_OR_RETURN(auto update, ParameterUpdate::Create(model.parameters(), {{"*", std::move(adamw)}}));
+    ASSIGN_OR_RETURN(auto update,
+                     ParameterUpdate::Create(model.parameters(), {{"*", std::move(adamw)}}));
     AllReduceExchange exchange(model.parameters(), *cpu, world, {.global_batch_size = 64});
     Executor executor(model, {});
     // Sample i is a point (x, sin(3 x)); the same one whichever rank asks.

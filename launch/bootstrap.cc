@@ -70,14 +70,13 @@ Status RunRank(Communicator& world, const WorldOptions& options,
   return CatchFailure([&] {
     const int threads = options.threads > 0 ? static_cast<int>(options.threads)
                                             : DefaultThreads(placements, world.rank());
-    const RankDevice made = ValueOrThrow(
-        MakeRankDevice(world, options.device, RankOnHost(placements, world.rank()), threads,
-                       options.comm));
+    const RankDevice made = ValueOrThrow(MakeRankDevice(
+        world, options.device, RankOnHost(placements, world.rank()), threads, options.comm));
     std::vector<std::string> remarks = {made.remark,
                                         ThreadsWarning(placements, world.rank(), threads)};
     std::erase(remarks, "");
-    ThrowIfError(fn({world, made.communicator == nullptr ? world : *made.communicator,
-                     *made.device, std::move(remarks)}));
+    ThrowIfError(fn({world, made.communicator == nullptr ? world : *made.communicator, *made.device,
+                     std::move(remarks)}));
   });
 }
 
@@ -96,8 +95,8 @@ StatusOr<int> FirstUnready(Communicator& world, const Status& ready) {
   return static_cast<int>(first - errors.begin());
 }
 
-// Ranks that meet the same error at the same time, an unreadable file say, should not all print it: a rank
-// waits a moment for the abort of a lower one to end it.
+// Ranks that meet the same error at the same time, an unreadable file say, should not all print it:
+// a rank waits a moment for the abort of a lower one to end it.
 void LetLowerRanksSpeak(int rank) {
   signal(SIGTERM, SIG_DFL);  // The launcher's word that the job is over.
   absl::SleepFor(absl::Milliseconds(250) * std::min(rank, 8));

@@ -57,10 +57,12 @@ int DefaultThreads(absl::Span<const RankPlacement> placements, int rank);
 std::string ThreadsWarning(absl::Span<const RankPlacement> placements, int rank, int threads);
 
 struct RankContext {
-  Communicator& world;         // Of tensors on the host: agreements, checkpoints.
-  Communicator& tensor_world;  // Of tensors on the device; the same ranks, on the CPU the same object.
+  Communicator& world;  // Of tensors on the host: agreements, checkpoints.
+  Communicator&
+      tensor_world;  // Of tensors on the device; the same ranks, on the CPU the same object.
   Device& device;
-  std::vector<std::string> remarks;  // Lines for the user, about what was chosen. Rank 0 tells them.
+  std::vector<std::string>
+      remarks;  // Lines for the user, about what was chosen. Rank 0 tells them.
 };
 
 struct WorldOptions {

@@ -147,17 +147,18 @@ class Resolver {
     const int64_t global = batch.global_batch_size();
     if (global % shares != 0) {
       return Error("batch.global_batch_size",
-                   shard == 1 ? absl::StrCat(global, " is not divisible by the ", replica, " replicas")
-                              : absl::StrCat(global, " is not divisible by replica=", replica,
-                                             " times shard=", shard));
+                   shard == 1
+                       ? absl::StrCat(global, " is not divisible by the ", replica, " replicas")
+                       : absl::StrCat(global, " is not divisible by replica=", replica,
+                                      " times shard=", shard));
     }
     const int64_t share = global / shares;
     if (batch.micro_batch_size() == 0) batch.set_micro_batch_size(share);
     if (share % batch.micro_batch_size() != 0) {
-      return Error(
-          "batch.micro_batch_size",
-          absl::StrCat(batch.micro_batch_size(), " does not divide the ", share,
-                       " samples of a rank's share (global_batch_size ", global, " / ", shares, ")"));
+      return Error("batch.micro_batch_size",
+                   absl::StrCat(batch.micro_batch_size(), " does not divide the ", share,
+                                " samples of a rank's share (global_batch_size ", global, " / ",
+                                shares, ")"));
     }
     return absl::OkStatus();
   }

@@ -29,7 +29,8 @@ void ForEachRow(const Tensor& output, const TokenLayout& layout,
   }
 }
 
-void LayoutComparison::Hidden(int64_t step, int unit, const Tensor& output, const TokenLayout& layout) {
+void LayoutComparison::Hidden(int64_t step, int unit, const Tensor& output,
+                              const TokenLayout& layout) {
   const HiddenRows& rows = (*reference_)[step].hidden.at(unit);
   double largest = 0;
   for (const auto& [token, row] : rows) largest = std::max(largest, LargestOf(row));
@@ -38,7 +39,8 @@ void LayoutComparison::Hidden(int64_t step, int unit, const Tensor& output, cons
     // A token that one rank does not have differs in everything.
     const std::vector<double> nothing(row.size(), std::numeric_limits<double>::quiet_NaN());
     Compare(kHidden, {step, static_cast<int>(Phase::kForward), unit}, row,
-            it == rows.end() ? nothing : it->second, largest, absl::StrCat("output of unit ", unit));
+            it == rows.end() ? nothing : it->second, largest,
+            absl::StrCat("output of unit ", unit));
   });
 }
 
@@ -46,8 +48,8 @@ void LayoutComparison::Step(int64_t step, const StepReport& report, Trainer& tra
   const ReferenceStep& expected = (*reference_)[step];
   Compare(kScalars, {step, static_cast<int>(Phase::kLoss), 0}, {report.loss}, {expected.loss},
           std::abs(expected.loss), "loss");
-  Compare(kScalars, {step, static_cast<int>(Phase::kNorm), 0}, {report.grad_norm}, {expected.grad_norm},
-          expected.grad_norm, "gradient norm");
+  Compare(kScalars, {step, static_cast<int>(Phase::kNorm), 0}, {report.grad_norm},
+          {expected.grad_norm}, expected.grad_norm, "gradient norm");
   const auto& all = trainer.model().parameters().parameters();
   for (size_t i = 0; i < all.size(); ++i) {
     const std::string& path = all[i]->spec.path;
@@ -65,13 +67,14 @@ void LayoutComparison::Part(int64_t step, Phase phase, Kind kind, const Paramete
   const Box& box = parameter.owned_box;
   if (box.numel() == 0) return;
   std::vector<double> expected(box.numel());
-  const BoxRuns runs(parameter.spec.global, box.begin, box.size, WholeBox(box.size).begin, box.size);
+  const BoxRuns runs(parameter.spec.global, box.begin, box.size, WholeBox(box.size).begin,
+                     box.size);
   for (int64_t k = 0; k < runs.count(); ++k) {
     std::copy_n(whole.begin() + runs[k].source, runs.length(), expected.begin() + runs[k].dest);
   }
   // Backward meets the last units first.
-  Compare(kind, {step, static_cast<int>(phase), -parameter.spec.units.back()}, mine.ToVector(), expected,
-          LargestOf(whole), what);
+  Compare(kind, {step, static_cast<int>(phase), -parameter.spec.units.back()}, mine.ToVector(),
+          expected, LargestOf(whole), what);
 }
 
 void LayoutComparison::Compare(Kind kind, const Place& place, absl::Span<const double> mine,

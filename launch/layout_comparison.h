@@ -48,7 +48,8 @@ class LayoutComparison {
   void MergeNumbers(absl::Span<const double> numbers, const std::string& first);
 
   double worst() const { return worst_; }
-  // The first difference in the order of computation: "step 1, backward: gradient of ... is off by 1e-3".
+  // The first difference in the order of computation: "step 1, backward: gradient of ... is off by
+  // 1e-3".
   const std::string& first() const { return first_; }
   // Root mean square of the relative differences of all elements of a kind.
   double Distance(Kind kind) const;

@@ -29,7 +29,7 @@ std::string Usage(absl::Span<const Command> commands) {
 }
 
 int Main(const std::vector<std::string>& args) {
-  const Command commands[] = {TrainCommand(), EvalCommand(), TokenizeCommand(), ListCommand(),
+  const Command commands[] = {TrainCommand(),    EvalCommand(), TokenizeCommand(), ListCommand(),
                               ScheduleCommand(), MeshCommand(), VerifyCommand()};
   const std::string name = args.empty() ? "" : args[0];
   if (name == "version" || name == "--version") {

@@ -1,8 +1,10 @@
 // metrics.jsonl: a JSON object a line, a line a step, flushed line by line.
 //
-//   {"step":12,"loss":2.5,"grad_norm":0.9,"learning_rate":0.0003,"tokens":4096,"tokens_per_second":10240,
-//    "step_seconds":0.4,"model_flops_per_second":1.2e11,"comm_bytes":{"replica":812312}}
-//   {"step":12,"validation_loss":2.6,"bits_per_byte":3.75,"evaluation_targets":65536,"evaluation_seconds":1.5}
+//   {"step":12,"loss":2.5,"grad_norm":0.9,"learning_rate":0.0003,"tokens":4096,
+//    "tokens_per_second":10240,"step_seconds":0.4,"model_flops_per_second":1.2e11,
+//    "comm_bytes":{"replica":812312}}
+//   {"step":12,"validation_loss":2.6,"bits_per_byte":3.75,"evaluation_targets":65536,
+//    "evaluation_seconds":1.5}
 //
 // Numbers are the shortest that read back equal. A number that is not finite is null, and "note"
 // says what it was.

@@ -46,9 +46,10 @@ StatusOr<RankDevice> MakeRankDevice(Communicator& world, const DeviceChoice& cho
   cuda.allow_tf32 = choice.allow_tf32;
   cuda.local_rank = rank_on_host;
   StatusOr<std::unique_ptr<Device>> device = MakeCudaDevice(cuda);
-  ASSIGN_OR_RETURN(const std::vector<std::string> found,
-                   GatherTexts(world, device.ok() ? kHas + (*device)->id()
-                                                  : kHasNot + std::string(device.status().message())));
+  ASSIGN_OR_RETURN(
+      const std::vector<std::string> found,
+      GatherTexts(world, device.ok() ? kHas + (*device)->id()
+                                     : kHasNot + std::string(device.status().message())));
   const std::string obstacle = Obstacle(found);
   if (obstacle.empty()) {
     made.device = *std::move(device);

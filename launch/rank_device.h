@@ -17,7 +17,8 @@ struct RankDevice {
 };
 
 struct DeviceChoice {
-  std::string name = "cpu";  // Or cuda, one GPU a rank; auto: cuda where every rank has one, else cpu.
+  std::string name =
+      "cpu";  // Or cuda, one GPU a rank; auto: cuda where every rank has one, else cpu.
   bool allow_tf32 = false;
 };
 

@@ -36,7 +36,8 @@ void Factorizations(int n, std::vector<int> sizes, std::vector<std::vector<int>>
 std::vector<Values> Schedules(int pipeline) {
   if (pipeline == 1) return {{}};
   std::vector<Values> choices;
-  for (const auto& entry : PipelineSchedules()) choices.push_back({{"pipeline_schedule.name", entry.name}});
+  for (const auto& entry : PipelineSchedules())
+    choices.push_back({{"pipeline_schedule.name", entry.name}});
   return choices;
 }
 
@@ -45,7 +46,8 @@ std::vector<Values> KvMethods(int sequence) {
   std::vector<Values> choices;
   for (const auto& entry : KvExchanges()) {
     Values values = {{"kv_exchange.name", entry.name}};
-    if (absl::string_view(entry.name) == "ulysses_ring") values.push_back({"kv_exchange.ulysses_size", "2"});
+    if (absl::string_view(entry.name) == "ulysses_ring")
+      values.push_back({"kv_exchange.ulysses_size", "2"});
     choices.push_back(std::move(values));
   }
   return choices;
@@ -98,7 +100,8 @@ std::vector<RunLayout> AllLayouts(int num_ranks) {
   for (const std::vector<int>& sizes : meshes) {
     Values mesh;
     for (const Axis axis : kAllAxes) {
-      mesh.push_back({absl::StrCat("mesh.", AxisName(axis)), absl::StrCat(sizes[static_cast<int>(axis)])});
+      mesh.push_back(
+          {absl::StrCat("mesh.", AxisName(axis)), absl::StrCat(sizes[static_cast<int>(axis)])});
     }
     const auto size = [&](Axis axis) { return sizes[static_cast<int>(axis)]; };
     std::vector<Values> combinations = {mesh};

@@ -2,9 +2,9 @@
 
 #include "absl/strings/str_cat.h"
 
+#include "launch/agreement.h"
 #include "launch/checkpoint/checkpoint_reader.h"
 #include "launch/config.h"
-#include "launch/agreement.h"
 
 namespace trireme {
 std::vector<SavedTensor> ParameterTensors(const ParameterSet& parameters) {
@@ -20,8 +20,8 @@ std::vector<SavedTensor> StateTensors(Trainer& trainer) {
   std::vector<SavedTensor> tensors = ParameterTensors(trainer.model().parameters());
   for (const ParameterUpdate::State& state : trainer.update().States()) {
     const ParamSpec& spec = state.parameter->spec;
-    tensors.push_back(
-        {absl::StrCat(spec.path, "/", state.name), spec.global, state.parameter->owned_box, state.value});
+    tensors.push_back({absl::StrCat(spec.path, "/", state.name), spec.global,
+                       state.parameter->owned_box, state.value});
   }
   return tensors;
 }
@@ -29,7 +29,8 @@ std::vector<SavedTensor> StateTensors(Trainer& trainer) {
 std::vector<SavedTensor> TensorsToWrite(Trainer& trainer) {
   const ModelMesh& mesh = trainer.mesh();
   const int tensor_rank = mesh.Coordinate(Axis::kTensor);
-  const int replica = mesh.Coordinate(Axis::kReplica), num_replicas = mesh.mesh().size(Axis::kReplica);
+  const int replica = mesh.Coordinate(Axis::kReplica),
+            num_replicas = mesh.mesh().size(Axis::kReplica);
   const ParameterSet& parameters = trainer.model().parameters();
   std::vector<SavedTensor> mine;
   int next = 0;

@@ -1,4 +1,5 @@
-// Between a trainer and its checkpoints: what is saved of a run, under which names, and how ranks agree on it.
+// Between a trainer and its checkpoints: what is saved of a run, under which names, and how ranks
+// agree on it.
 #pragma once
 
 #include <string>
@@ -23,8 +24,8 @@ std::vector<SavedTensor> TensorsToWrite(Trainer& trainer);
 // How the ranks of `world` save together.
 CheckpointGroup MakeCheckpointGroup(Communicator& world);
 
-// Fills the trainer from a checkpoint and sets its step. FAILED_PRECONDITION when the data set is not the one
-// that the run was trained on.
+// Fills the trainer from a checkpoint and sets its step. FAILED_PRECONDITION when the data set is
+// not the one that the run was trained on.
 Status LoadState(const std::string& directory, uint64_t dataset_fingerprint, Trainer& trainer);
 
 // The scalars of a checkpoint of `trainer`.

@@ -34,7 +34,8 @@ class Run {
       if (last || Due(config_.evaluation().every())) RETURN_IF_ERROR(EvaluateNow());
       if (last || signal != 0 || Due(config_.checkpoint().every())) RETURN_IF_ERROR(Save());
       if (signal != 0 && !last) {
-        reporter_->Summary(absl::StrCat("stopped by ", StopSignalName(signal), " after step ", step));
+        reporter_->Summary(
+            absl::StrCat("stopped by ", StopSignalName(signal), " after step ", step));
         return RunEnding::kStopped;
       }
     }
@@ -46,8 +47,7 @@ class Run {
   Status Prepare(const std::string& resume) {
     const RunConfig::Data& data = config_.data();
     const ComponentConfig dataset = ToComponentConfig(data.dataset());
-    ASSIGN_OR_RETURN(dataset_,
-                     MakeDataset(dataset.name, dataset.params, {data.sequence_length()}));
+    ASSIGN_OR_RETURN(dataset_, MakeDataset(dataset.name, dataset.params, {data.sequence_length()}));
     // Ranks read the folder before rank 0 writes there.
     ASSIGN_OR_RETURN(const ResumeFrom from, DecideResume(config_, resume));
     RETURN_IF_ERROR(world_.Barrier({.purpose = "resume"})->Wait());
@@ -141,7 +141,8 @@ class Run {
   Status Save() {
     const PhaseScope scope(reporter_->phases(), Phase::kCheckpoint);
     return SaveCheckpoint(MakeCheckpointGroup(world_), CheckpointsDir(config_.run_dir()),
-                          TensorsToWrite(*trainer_), MakeCheckpointInfo(*trainer_, config_, dataset_->fingerprint()),
+                          TensorsToWrite(*trainer_),
+                          MakeCheckpointInfo(*trainer_, config_, dataset_->fingerprint()),
                           static_cast<int>(config_.checkpoint().keep()));
   }
 

@@ -34,10 +34,9 @@ StatusOr<std::vector<UpdateGroup>> MakeGroups(const RunConfig& config) {
     return absl::OkStatus();
   };
   for (const RunConfig::ParameterGroup& group : config.groups()) {
-    RETURN_IF_ERROR(add(group.pattern(),
-                        group.has_optimizer() ? group.optimizer() : config.optimizer(),
-                        group.has_lr_scale() ? group.lr_scale() : 1,
-                        group.has_decay() ? group.decay() : true));
+    RETURN_IF_ERROR(
+        add(group.pattern(), group.has_optimizer() ? group.optimizer() : config.optimizer(),
+            group.has_lr_scale() ? group.lr_scale() : 1, group.has_decay() ? group.decay() : true));
   }
   RETURN_IF_ERROR(add("*", config.optimizer(), 1, true));
   return groups;
@@ -55,7 +54,8 @@ int64_t CountCorrect(const Tensor& logits, const Tensor& labels) {
 StatusOr<Mesh> MeshOf(const RunConfig& config, int world_size) {
   const RunConfig::Mesh& axes = config.mesh();
   AxisArray sizes;
-  const int64_t given[] = {axes.replica(), axes.pipeline(), axes.shard(), axes.sequence(), axes.tensor()};
+  const int64_t given[] = {axes.replica(), axes.pipeline(), axes.shard(), axes.sequence(),
+                           axes.tensor()};
   for (int i = 0; i < kNumAxes; ++i) sizes[i] = static_cast<int>(given[i]);
   return Mesh::Create(sizes, world_size);
 }
@@ -73,8 +73,8 @@ StatusOr<PipelineShape> PipelineShapeOf(const RunConfig& config) {
 
 StatusOr<std::vector<int>> UnitsOfStages(absl::string_view text, int num_units, int num_stages) {
   if (num_stages > num_units) {
-    return absl::InvalidArgumentError(absl::StrCat("a model of ", num_units, " units has no ",
-                                                   num_stages, " pipeline stages"));
+    return absl::InvalidArgumentError(
+        absl::StrCat("a model of ", num_units, " units has no ", num_stages, " pipeline stages"));
   }
   if (text.empty()) return EvenStages(num_units, num_stages);
   std::vector<int> units;
@@ -89,9 +89,9 @@ StatusOr<std::vector<int>> UnitsOfStages(absl::string_view text, int num_units, 
     sum += count;
   }
   if (static_cast<int>(units.size()) != num_stages || sum != num_units) {
-    return absl::InvalidArgumentError(absl::StrCat("mesh.units_of_stage: ", units.size(), " stages of ",
-                                                   sum, " units; the pipeline has ", num_stages,
-                                                   " stages, the model ", num_units, " units"));
+    return absl::InvalidArgumentError(absl::StrCat(
+        "mesh.units_of_stage: ", units.size(), " stages of ", sum, " units; the pipeline has ",
+        num_stages, " stages, the model ", num_units, " units"));
   }
   return units;
 }
@@ -131,15 +131,17 @@ StatusOr<std::unique_ptr<Trainer>> Trainer::Create(const RunConfig& config, cons
 Status Trainer::Init(const ModelBuilder& builder) {
   if (const std::vector<std::string> missing = MissingKernels(device_.kernels());
       !missing.empty()) {
-    return absl::UnimplementedError(absl::StrCat(
-        device_.name(), " has no kernel for ", absl::StrJoin(missing, ", "), "; use --set device=cpu"));
+    return absl::UnimplementedError(absl::StrCat(device_.name(), " has no kernel for ",
+                                                 absl::StrJoin(missing, ", "),
+                                                 "; use --set device=cpu"));
   }
   const DataShape shape = DataShapeOf(dataset_);
   const RunConfig::Mesh& axes = config_.mesh();
   ASSIGN_OR_RETURN(const Mesh mesh, MeshOf(config_, world_.size()));
   ASSIGN_OR_RETURN(const PipelineShape pipeline, PipelineShapeOf(config_));
-  ASSIGN_OR_RETURN(mesh_, ModelMesh::Create(world_, mesh, {pipeline.rank_of_stage.front(),
-                                                           pipeline.rank_of_stage.back()}));
+  ASSIGN_OR_RETURN(
+      mesh_, ModelMesh::Create(world_, mesh,
+                               {pipeline.rank_of_stage.front(), pipeline.rank_of_stage.back()}));
   RETURN_IF_ERROR(MakeSequenceAxis());
   RETURN_IF_ERROR(MakeModelOf(shape, builder));
   ASSIGN_OR_RETURN(PipelineOptions stages, CutIntoStages(pipeline));
@@ -162,9 +164,9 @@ Status Trainer::Init(const ModelBuilder& builder) {
   executor_ = std::make_unique<Executor>(*model_, ExecutorOptions{config_.recompute()},
                                          std::move(stages), sharding_.get());
   return CatchFailure([&] {
-    exchange_ = std::make_unique<AllReduceExchange>(parameters, device_, mesh_->replica(), inside,
-                                                    mesh_->share(), mesh_->num_shares(),
-                                                    batch_options_);
+    exchange_ =
+        std::make_unique<AllReduceExchange>(parameters, device_, mesh_->replica(), inside,
+                                            mesh_->share(), mesh_->num_shares(), batch_options_);
   });
 }
 
@@ -203,8 +205,9 @@ StatusOr<PipelineOptions> Trainer::CutIntoStages(const PipelineShape& pipeline) 
   const ComponentConfig schedule = ToComponentConfig(config_.pipeline_schedule());
   options.schedule = schedule.name;
   options.schedule_params = schedule.params;
-  ASSIGN_OR_RETURN(options.units_of_stage, UnitsOfStages(config_.mesh().units_of_stage(),
-                                                         model_->num_units(), pipeline.num_stages()));
+  ASSIGN_OR_RETURN(
+      options.units_of_stage,
+      UnitsOfStages(config_.mesh().units_of_stage(), model_->num_units(), pipeline.num_stages()));
   std::vector<int> rank_of_unit;
   for (int stage = 0; stage < pipeline.num_stages(); ++stage) {
     rank_of_unit.insert(rank_of_unit.end(), options.units_of_stage[stage],
@@ -292,17 +295,18 @@ Status Trainer::Apply(const CompletedJob& job, StepReport* report) {
   const double mean = 1 / static_cast<double>(job.loss.count);
   double squares = 0;
   RETURN_IF_ERROR(CatchFailure([&] {
-    squares = SumOfCountedSquares(model_->parameters(), *job.gradients,
-                                  mesh_->Coordinate(Axis::kTensor));
+    squares =
+        SumOfCountedSquares(model_->parameters(), *job.gradients, mesh_->Coordinate(Axis::kTensor));
   }));
   RETURN_IF_ERROR(SumOver(mesh_->inside().whole, device_, "gradient norm", {&squares, 1}));
   report->loss = job.loss.sum * mean;
   report->grad_norm = mean * std::sqrt(squares);
   if (!std::isfinite(report->loss) || !std::isfinite(report->grad_norm)) {
-    return absl::InvalidArgumentError(absl::StrCat(
-        "step ", step_ + 1, ": the loss is ", report->loss, " and the gradient norm ",
-        report->grad_norm, "; the parameters were left as they were. Try a lower learning_rate, a "
-        "longer warm-up or clip_norm"));
+    return absl::InvalidArgumentError(
+        absl::StrCat("step ", step_ + 1, ": the loss is ", report->loss, " and the gradient norm ",
+                     report->grad_norm,
+                     "; the parameters were left as they were. Try a lower learning_rate, a "
+                     "longer warm-up or clip_norm"));
   }
   report->num_tokens = job.loss.count;
   report->learning_rate = schedule_.LearningRate(step_);

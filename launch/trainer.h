@@ -1,5 +1,5 @@
-// The trainer: a model, its data and its update on one rank of a world, one step at a time. The loop around it
-// is train.h; tests and benchmarks use the trainer as it is.
+// The trainer: a model, its data and its update on one rank of a world, one step at a time. The
+// loop around it is train.h; tests and benchmarks use the trainer as it is.
 #pragma once
 
 #include <functional>
@@ -40,27 +40,28 @@ struct EvaluationReport {
 };
 
 // Declares a model in place of the config's.
-using ModelBuilder =
-    std::function<StatusOr<std::unique_ptr<Model>>(const DataShape& data, const ModelLayout& layout)>;
+using ModelBuilder = std::function<StatusOr<std::unique_ptr<Model>>(const DataShape& data,
+                                                                    const ModelLayout& layout)>;
 
 class Trainer {
  public:
-  // The config is resolved and checked; `world` has the ranks of its mesh. Everything is allocated here. All
-  // of the references outlive this.
+  // The config is resolved and checked; `world` has the ranks of its mesh. Everything is allocated
+  // here. All of the references outlive this.
   static StatusOr<std::unique_ptr<Trainer>> Create(const RunConfig& config, const Dataset& dataset,
                                                    Communicator& world, Device& device,
                                                    PhaseTimer& phases,
                                                    const ModelBuilder& model = nullptr);
 
-  // One update. ABORTED-like statuses of other ranks, INVALID_ARGUMENT when the loss is not finite (the
-  // update is not made).
+  // One update. ABORTED-like statuses of other ranks, INVALID_ARGUMENT when the loss is not finite
+  // (the update is not made).
   StatusOr<StepReport> Step();
 
   // Of the owned slices, after a step.
   const UnitTensors& gradients() { return exchange_->gradients(); }
   const ModelMesh& mesh() const { return *mesh_; }
 
-  // The mean over the first num_batches batches (0: all) of the validation split, shared by the ranks.
+  // The mean over the first num_batches batches (0: all) of the validation split, shared by the
+  // ranks.
   StatusOr<EvaluationReport> Evaluate(int64_t num_batches);
 
   int64_t step() const { return step_; }
@@ -102,7 +103,8 @@ class Trainer {
   int64_t step_ = 0;
 };
 
-// What a resolved config asks for: the mesh; where pipeline stages are; how many of a model's units each has.
+// What a resolved config asks for: the mesh; where pipeline stages are; how many of a model's units
+// each has.
 StatusOr<Mesh> MeshOf(const RunConfig& config, int world_size);
 StatusOr<PipelineShape> PipelineShapeOf(const RunConfig& config);
 StatusOr<std::vector<int>> UnitsOfStages(absl::string_view text, int num_units, int num_stages);

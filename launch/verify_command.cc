@@ -1,6 +1,6 @@
 // trireme verify: the user's model under every layout, each compared with one rank.
-#include <cstdio>
 #include <algorithm>
+#include <cstdio>
 #include <map>
 
 #include "absl/strings/str_cat.h"
@@ -19,7 +19,8 @@ constexpr Flag kFlags[] = {
     {"set", "PATH=VALUE", "changes one value of the config", true},
     {"ranks", "N", "ranks, as threads of this process (8)"},
     {"mpi", nullptr, "the ranks are the processes that mpirun started instead"},
-    {"dtype", "f64|f32", "f64 (the default): equal within 1e-10; f32: at most twice as far from f64 as one rank"},
+    {"dtype", "f64|f32",
+     "f64 (the default): equal within 1e-10; f32: at most twice as far from f64 as one rank"},
     {"device", "NAME", "of the ranks: cpu (the default) or cuda; the one rank is on the CPU"},
     {"steps", "N", "steps of training that are compared (2; 1 in f32)"},
     {"pairwise", nullptr, "few layouts in which every pair of settings appears, instead of all"},
@@ -30,8 +31,9 @@ void Print(const LayoutVerdict& verdict, bool all) {
   const char* const outcomes[] = {"equal", "DIFFERS", "skipped"};
   if (!all && verdict.outcome != LayoutVerdict::Outcome::kDiffers) return;
   absl::PrintF("%-8s %-9s %s%s%s\n", outcomes[static_cast<int>(verdict.outcome)],
-               verdict.outcome == LayoutVerdict::Outcome::kSkipped ? ""
-                                                                   : absl::StrFormat("%.1e", verdict.worst),
+               verdict.outcome == LayoutVerdict::Outcome::kSkipped
+                   ? ""
+                   : absl::StrFormat("%.1e", verdict.worst),
                verdict.layout.ToString(), verdict.reason.empty() ? "" : ": ", verdict.reason);
   std::fflush(stdout);
 }
@@ -48,7 +50,8 @@ StatusOr<Request> ReadRequest(const CommandLine& line) {
   }
   if (!line.Has("config")) return absl::InvalidArgumentError("verify layouts needs --config FILE");
   if (line.Has("mpi") && line.Has("ranks")) {
-    return absl::InvalidArgumentError("--ranks are threads; with --mpi the processes are the ranks");
+    return absl::InvalidArgumentError(
+        "--ranks are threads; with --mpi the processes are the ranks");
   }
   Request request;
   ASSIGN_OR_RETURN(const int64_t ranks, line.Int("ranks", 8, 1));
@@ -67,7 +70,8 @@ StatusOr<Request> ReadRequest(const CommandLine& line) {
   return request;
 }
 
-Status Summarize(const std::vector<LayoutVerdict>& verdicts, DType dtype, int num_ranks, bool print) {
+Status Summarize(const std::vector<LayoutVerdict>& verdicts, DType dtype, int num_ranks,
+                 bool print) {
   int counts[3] = {};
   double worst = 0;
   std::map<std::string, int> reasons;
@@ -77,11 +81,12 @@ Status Summarize(const std::vector<LayoutVerdict>& verdicts, DType dtype, int nu
     if (verdict.outcome == LayoutVerdict::Outcome::kSkipped) ++reasons[verdict.reason];
   }
   if (print) {
-    const std::string bound = dtype == DType::kF64
-                                  ? absl::StrFormat("equal to one rank within %.1e", worst)
-                                  : absl::StrFormat("at most %.2f times as far from f64 as one rank", worst);
-    absl::PrintF("%d layouts of %d ranks: %d %s, %d differ, %d skipped\n", verdicts.size(), num_ranks,
-                 counts[0], bound, counts[1], counts[2]);
+    const std::string bound =
+        dtype == DType::kF64
+            ? absl::StrFormat("equal to one rank within %.1e", worst)
+            : absl::StrFormat("at most %.2f times as far from f64 as one rank", worst);
+    absl::PrintF("%d layouts of %d ranks: %d %s, %d differ, %d skipped\n", verdicts.size(),
+                 num_ranks, counts[0], bound, counts[1], counts[2]);
     for (const auto& [reason, count] : reasons) absl::PrintF("  %4d skipped: %s\n", count, reason);
     std::fflush(stdout);
   }
@@ -98,11 +103,11 @@ Status VerifyThreads(const Request& request, bool all) {
 
 Status VerifyProcesses(const Request& request, bool all, Communicator& world) {
   const bool prints = world.rank() == 0;
-  ASSIGN_OR_RETURN(const std::vector<LayoutVerdict> verdicts,
-                   VerifyLayoutsOn(world, request.config, request.options,
-                                   [&](const LayoutVerdict& verdict) {
-                                     if (prints) Print(verdict, all);
-                                   }));
+  ASSIGN_OR_RETURN(
+      const std::vector<LayoutVerdict> verdicts,
+      VerifyLayoutsOn(world, request.config, request.options, [&](const LayoutVerdict& verdict) {
+        if (prints) Print(verdict, all);
+      }));
   return Summarize(verdicts, request.options.dtype, world.size(), prints);
 }
 
@@ -125,8 +130,8 @@ int RunVerify(const CommandLine& line) {
 }  // namespace
 
 Command VerifyCommand() {
-  return {{"verify", "Trains under every layout and compares each with one rank.", "layouts", 1,
-           1, kFlags, "trireme verify layouts --config examples/configs/verify.textproto --ranks 8"},
+  return {{"verify", "Trains under every layout and compares each with one rank.", "layouts", 1, 1,
+           kFlags, "trireme verify layouts --config examples/configs/verify.textproto --ranks 8"},
           &RunVerify};
 }
 

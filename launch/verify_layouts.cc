@@ -11,12 +11,12 @@
 #include "absl/strings/str_split.h"
 
 #include "core/ops/devices.h"
+#include "launch/agreement.h"
 #include "launch/catalogue.h"
 #include "launch/config.h"
 #include "launch/config_reader.h"
 #include "launch/layout_comparison.h"
 #include "launch/rank_device.h"
-#include "launch/agreement.h"
 #include "parallel/comm/local.h"
 
 namespace trireme {
@@ -36,7 +36,8 @@ StatusOr<std::unique_ptr<Dataset>> DatasetOf(const RunConfig& config) {
 
 class Verifier {
  public:
-  Verifier(const RunConfig& config, const VerifyOptions& options) : config_(config), options_(options) {}
+  Verifier(const RunConfig& config, const VerifyOptions& options)
+      : config_(config), options_(options) {}
 
   // One rank in f64, and, to compare f32 with, in f32.
   Status MakeReferences() {
@@ -46,8 +47,8 @@ class Verifier {
     const auto world = MakeSelfCommunicator();
     PhaseTimer phases;
     ASSIGN_OR_RETURN(const auto dataset, DatasetOf(config));
-    ASSIGN_OR_RETURN(const auto trainer, Trainer::Create(config, *dataset, *world, *device, phases,
-                                                         options_.model));
+    ASSIGN_OR_RETURN(const auto trainer,
+                     Trainer::Create(config, *dataset, *world, *device, phases, options_.model));
     for (ReferenceStep& step : reference_) RETURN_IF_ERROR(RecordStep(*trainer, &step));
     if (options_.dtype == DType::kF64) return absl::OkStatus();
     one_rank_.emplace(reference_, kNoTolerance);
@@ -73,13 +74,16 @@ class Verifier {
     run.made = made;
     if (run.made) RETURN_IF_ERROR(run.status);
     // Every rank comes to the same refusal; of comparisons each has a part.
-    const auto exact = [](std::string* out, double value) { absl::StrAppendFormat(out, "%.17g", value); };
-    const std::string mine = absl::StrCat(absl::StrJoin(run.comparison.ToNumbers(), ",", exact), "\n",
-                                          run.comparison.first());
+    const auto exact = [](std::string* out, double value) {
+      absl::StrAppendFormat(out, "%.17g", value);
+    };
+    const std::string mine = absl::StrCat(absl::StrJoin(run.comparison.ToNumbers(), ",", exact),
+                                          "\n", run.comparison.first());
     ASSIGN_OR_RETURN(const std::vector<std::string> texts, GatherTexts(world, mine));
     LayoutComparison merged(reference_, tolerance());
     for (const std::string& text : texts) {
-      const std::pair<std::string, std::string> lines = absl::StrSplit(text, absl::MaxSplits('\n', 1));
+      const std::pair<std::string, std::string> lines =
+          absl::StrSplit(text, absl::MaxSplits('\n', 1));
       std::vector<double> numbers;
       for (const absl::string_view number : absl::StrSplit(lines.first, ',')) {
         numbers.push_back(std::strtod(std::string(number).c_str(), nullptr));
@@ -92,7 +96,9 @@ class Verifier {
 
  private:
   static constexpr double kNoTolerance = 1e300;
-  double tolerance() const { return options_.dtype == DType::kF64 ? options_.tolerance : kNoTolerance; }
+  double tolerance() const {
+    return options_.dtype == DType::kF64 ? options_.tolerance : kNoTolerance;
+  }
 
   static Status RecordStep(Trainer& trainer, ReferenceStep* step) {
     trainer.executor().set_probe([&](int unit, const Tensor& output, const Batch& batch) {
@@ -156,8 +162,9 @@ class Verifier {
     return verdict;
   }
 
-  // In f32 both are wrong: a layout at most twice as much as one rank. (Over one step. From the second on, AdamW
-  // has divided gradients that are all rounding error by their own size, and distances are left to chance.)
+  // In f32 both are wrong: a layout at most twice as much as one rank. (Over one step. From the
+  // second on, AdamW has divided gradients that are all rounding error by their own size, and
+  // distances are left to chance.)
   void CompareDistances(const LayoutComparison& comparison, LayoutVerdict* verdict) const {
     constexpr const char* kNames[] = {"hidden states", "loss and norm", "gradients", "weights"};
     constexpr double kEpsilon = 0x1p-23;
@@ -202,7 +209,8 @@ class Verifier {
     mesh.set_replica(num_ranks);
     mesh.set_pipeline(1), mesh.set_shard(1), mesh.set_sequence(1), mesh.set_tensor(1);
     for (const auto& [path, value] : layout.values) {
-      RETURN_IF_ERROR(ApplyAssignment(absl::StrCat(path, "=", value), &loaded.config, &loaded.origins));
+      RETURN_IF_ERROR(
+          ApplyAssignment(absl::StrCat(path, "=", value), &loaded.config, &loaded.origins));
     }
     loaded.origins.clear();
     RETURN_IF_ERROR(ResolveConfig(num_ranks, Catalogue(), &loaded));
@@ -211,8 +219,8 @@ class Verifier {
 
   Status RunRank(const RunConfig& config, Communicator& world, std::atomic<bool>* made,
                  LayoutComparison* comparison) const {
-    ASSIGN_OR_RETURN(const RankDevice made_on, MakeRankDevice(world, {options_.device}, world.rank(),
-                                                              1, {}));
+    ASSIGN_OR_RETURN(const RankDevice made_on,
+                     MakeRankDevice(world, {options_.device}, world.rank(), 1, {}));
     Communicator& tensor_world = made_on.communicator == nullptr ? world : *made_on.communicator;
     PhaseTimer phases;
     ASSIGN_OR_RETURN(const auto dataset, DatasetOf(config));
@@ -240,7 +248,8 @@ class Verifier {
 using VerifyFn = std::function<StatusOr<LayoutVerdict>(const RunLayout&)>;
 
 StatusOr<std::vector<LayoutVerdict>> VerifyAll(int num_ranks, const VerifyOptions& options,
-                                               const VerifyFn& verify, const ReportVerdict& report) {
+                                               const VerifyFn& verify,
+                                               const ReportVerdict& report) {
   std::vector<RunLayout> layouts = options.layouts;
   if (layouts.empty()) layouts = AllLayouts(num_ranks);
   if (options.layouts.empty() && options.pairwise) layouts = PairwiseCover(layouts);
@@ -255,7 +264,8 @@ StatusOr<std::vector<LayoutVerdict>> VerifyAll(int num_ranks, const VerifyOption
 
 }  // namespace
 
-StatusOr<std::vector<LayoutVerdict>> VerifyLayouts(const RunConfig& config, const VerifyOptions& options,
+StatusOr<std::vector<LayoutVerdict>> VerifyLayouts(const RunConfig& config,
+                                                   const VerifyOptions& options,
                                                    const ReportVerdict& report) {
   Verifier verifier(config, options);
   RETURN_IF_ERROR(verifier.MakeReferences());

@@ -1,5 +1,5 @@
-// VerifyLayouts: a model trained for a few steps under many layouts, each compared with one rank: every hidden
-// state, loss, gradient norm, gradient and updated weight.
+// VerifyLayouts: a model trained for a few steps under many layouts, each compared with one rank:
+// every hidden state, loss, gradient norm, gradient and updated weight.
 #pragma once
 
 #include <functional>
@@ -21,8 +21,9 @@ struct RunLayout {
   std::string ToString() const;
 };
 
-// Every factorization of num_ranks over the five axes, times the pipeline schedules, methods of the sequence
-// axis, ZeRO stages and stream layouts that mean something there. Whether a model can be cut so is not asked.
+// Every factorization of num_ranks over the five axes, times the pipeline schedules, methods of the
+// sequence axis, ZeRO stages and stream layouts that mean something there. Whether a model can be
+// cut so is not asked.
 std::vector<RunLayout> AllLayouts(int num_ranks);
 // Few of `layouts` in which each pair of values that they have in common appears.
 std::vector<RunLayout> PairwiseCover(const std::vector<RunLayout>& layouts);
@@ -30,15 +31,15 @@ std::vector<RunLayout> PairwiseCover(const std::vector<RunLayout>& layouts);
 struct VerifyOptions {
   int num_ranks = 8;
   int num_steps = 3;
-  // f64: every tensor of every rank is within `tolerance` of one rank's, relative to its largest value. f32: the
-  // root mean square distances of hidden states, gradients and weights to those of one rank in f64 are at most
-  // twice as large as those of one rank in f32; meant for one step.
+  // f64: every tensor of every rank is within `tolerance` of one rank's, relative to its largest
+  // value. f32: the root mean square distances of hidden states, gradients and weights to those of
+  // one rank in f64 are at most twice as large as those of one rank in f32; meant for one step.
   DType dtype = DType::kF64;
   double tolerance = 1e-10;
   bool pairwise = false;
   std::vector<RunLayout> layouts = {};  // These instead, if there are any.
-  std::string device = "cpu";      // Of the ranks; that of the one rank is the CPU.
-  bool blame = true;               // Look for the axes that make a layout differ, by runs without each.
+  std::string device = "cpu";           // Of the ranks; that of the one rank is the CPU.
+  bool blame = true;  // Look for the axes that make a layout differ, by runs without each.
   // Instead of the config's model.
   ModelBuilder model = nullptr;
   // What thread ranks take for their world.
@@ -49,19 +50,21 @@ struct LayoutVerdict {
   enum class Outcome { kEqual, kDiffers, kSkipped };
   RunLayout layout;
   Outcome outcome = Outcome::kEqual;
-  double worst = 0;    // f64: the largest relative distance. f32: the largest ratio of distances.
-  std::string reason;  // Why it was skipped; or the first tensor that differs, and the axis that does it.
+  double worst = 0;  // f64: the largest relative distance. f32: the largest ratio of distances.
+  std::string
+      reason;  // Why it was skipped; or the first tensor that differs, and the axis that does it.
 };
 using ReportVerdict = std::function<void(const LayoutVerdict&)>;
 
-// Runs `config` on one rank, then on num_ranks thread ranks under each layout, reporting each verdict as it
-// comes. The mesh and dtype of the config are replaced. INVALID_ARGUMENT when the config does not run on one
-// rank.
-StatusOr<std::vector<LayoutVerdict>> VerifyLayouts(const RunConfig& config, const VerifyOptions& options,
+// Runs `config` on one rank, then on num_ranks thread ranks under each layout, reporting each
+// verdict as it comes. The mesh and dtype of the config are replaced. INVALID_ARGUMENT when the
+// config does not run on one rank.
+StatusOr<std::vector<LayoutVerdict>> VerifyLayouts(const RunConfig& config,
+                                                   const VerifyOptions& options,
                                                    const ReportVerdict& report = nullptr);
 
-// The same over the ranks of `world`, processes for example, whose size stands for num_ranks; every rank calls it
-// and has the same verdicts. A rank that fails ends it.
+// The same over the ranks of `world`, processes for example, whose size stands for num_ranks; every
+// rank calls it and has the same verdicts. A rank that fails ends it.
 StatusOr<std::vector<LayoutVerdict>> VerifyLayoutsOn(Communicator& world, const RunConfig& config,
                                                      const VerifyOptions& options,
                                                      const ReportVerdict& report = nullptr);

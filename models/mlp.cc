@@ -94,7 +94,8 @@ StatusOr<std::unique_ptr<Model>> MakeMlp(const Params& params, const ComponentCo
     return absl::InvalidArgumentError("mlp: needs data made of features and classes");
   }
   std::vector<int64_t> widths = {data.num_features};
-  for (const absl::string_view piece : absl::StrSplit(params.String("hidden"), ',', absl::SkipEmpty())) {
+  for (const absl::string_view piece :
+       absl::StrSplit(params.String("hidden"), ',', absl::SkipEmpty())) {
     int64_t width;
     if (!ParseInt(piece, &width) || width < 1) {
       return absl::InvalidArgumentError(absl::StrCat("mlp: hidden has no width '", piece, "'"));

@@ -24,7 +24,8 @@ struct ModelLayout {
   std::shared_ptr<const SequenceAxis> sequence = std::make_shared<SequenceAxis>();
 };
 
-// Declares the model; nothing is allocated. INVALID_ARGUMENT on unknown keys and sizes that do not fit.
+// Declares the model; nothing is allocated. INVALID_ARGUMENT on unknown keys and sizes that do not
+// fit.
 using ModelFactory = StatusOr<std::unique_ptr<Model>> (*)(const Params& params,
                                                           const ComponentConfig& config,
                                                           const DataShape& data,

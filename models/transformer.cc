@@ -1,4 +1,5 @@
-// Legend: n tokens, c width, f mlp_width, v vocabulary; over the tensor axis f and v are this rank's part.
+// Legend: n tokens, c width, f mlp_width, v vocabulary; over the tensor axis f and v are this
+// rank's part.
 #include "models/transformer.h"
 
 #include <cmath>
@@ -35,7 +36,8 @@ class Transformer : public Model {
         epsilon_(params.Float("norm_epsilon")) {}
 
   // The letter's component for each layer in turn.
-  Status Declare(const Params& params, const std::vector<ComponentConfig>& mixers, int64_t vocab_size) {
+  Status Declare(const Params& params, const std::vector<ComponentConfig>& mixers,
+                 int64_t vocab_size) {
     const Scope root(parameters());
     const double stddev = params.Float("init_stddev");
     const double output_stddev = stddev / std::sqrt(2.0 * mixers.size());
@@ -50,7 +52,8 @@ class Transformer : public Model {
       ASSIGN_OR_RETURN(const Params mixer_params,
                        Params::Create(entry->name, entry->params, mixers[i].params));
       ASSIGN_OR_RETURN(layer.mixer,
-                       entry->factory(mixer_params, {width_, stddev, output_stddev, epsilon_, tensor_, sequence_},
+                       entry->factory(mixer_params,
+                                      {width_, stddev, output_stddev, epsilon_, tensor_, sequence_},
                                       scope.Child("mixer")));
       layer.mlp_norm = Gain(scope.Child("mlp_norm"));
       const Scope mlp = scope.Child("mlp");
@@ -140,9 +143,9 @@ class Transformer : public Model {
 
 }  // namespace
 
-StatusOr<std::unique_ptr<Model>> MakeTransformer(const Params& params, const ComponentConfig& config,
-                                                 const DataShape& data,
-                                                 const ModelLayout& layout) {
+StatusOr<std::unique_ptr<Model>> MakeTransformer(const Params& params,
+                                                 const ComponentConfig& config,
+                                                 const DataShape& data, const ModelLayout& layout) {
   const int64_t vocab_size =
       params.Int("vocab_size") > 0 ? params.Int("vocab_size") : data.vocab_size;
   if (data.vocab_size == 0) {
@@ -150,20 +153,21 @@ StatusOr<std::unique_ptr<Model>> MakeTransformer(const Params& params, const Com
   }
   if (vocab_size < data.vocab_size) {
     return absl::InvalidArgumentError(absl::StrCat("transformer: vocab_size = ", vocab_size,
-                                                   " but the data has ", data.vocab_size, " tokens"));
+                                                   " but the data has ", data.vocab_size,
+                                                   " tokens"));
   }
-  for (const auto& [name, size] : {std::pair("vocab_size", vocab_size),
-                                   std::pair("mlp_width", params.Int("mlp_width"))}) {
+  for (const auto& [name, size] :
+       {std::pair("vocab_size", vocab_size), std::pair("mlp_width", params.Int("mlp_width"))}) {
     if (size >= layout.tensor.size) continue;
-    return absl::InvalidArgumentError(
-        absl::StrCat("transformer: ", name, " = ", size, " cannot be cut over tensor=", layout.tensor.size));
+    return absl::InvalidArgumentError(absl::StrCat(
+        "transformer: ", name, " = ", size, " cannot be cut over tensor=", layout.tensor.size));
   }
   const std::string& pattern = params.String("layers");
   if (pattern.empty()) return absl::InvalidArgumentError("transformer: layers is empty");
   for (const auto& [letter, part] : config.parts) {
     if (letter.size() != 1 || pattern.find(letter) == std::string::npos) {
-      return absl::InvalidArgumentError(absl::StrCat(
-          "transformer: part '", letter, "' is no letter of layers = '", pattern, "'"));
+      return absl::InvalidArgumentError(absl::StrCat("transformer: part '", letter,
+                                                     "' is no letter of layers = '", pattern, "'"));
     }
   }
   std::vector<ComponentConfig> mixers;

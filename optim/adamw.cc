@@ -20,7 +20,8 @@ class AdamW : public Optimizer {
   std::vector<std::string> state_names() const override { return {"exp_avg", "exp_avg_sq"}; }
   double weight_decay() const override { return weight_decay_; }
 
-  void Update(absl::Span<const UpdateSlice> slices, double grad_scale, int64_t step) const override {
+  void Update(absl::Span<const UpdateSlice> slices, double grad_scale,
+              int64_t step) const override {
     if (slices.empty()) return;
     const std::vector<UpdateItem> items = MakeUpdateItems(slices);
     Launch(slices[0].owned.device(), &KernelTable::AdamW,
@@ -34,6 +35,8 @@ class AdamW : public Optimizer {
 
 }  // namespace
 
-std::unique_ptr<Optimizer> MakeAdamW(const Params& params) { return std::make_unique<AdamW>(params); }
+std::unique_ptr<Optimizer> MakeAdamW(const Params& params) {
+  return std::make_unique<AdamW>(params);
+}
 
 }  // namespace trireme

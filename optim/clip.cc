@@ -17,7 +17,8 @@ double SumOfSquares(const Tensor& x) {
 double SumOfCountedSquares(const ParameterSet& parameters, const UnitTensors& gradients,
                            int tensor_rank) {
   const auto& all = parameters.parameters();
-  if (std::all_of(all.begin(), all.end(), [&](const auto& p) { return IsCounted(*p, tensor_rank); })) {
+  if (std::all_of(all.begin(), all.end(),
+                  [&](const auto& p) { return IsCounted(*p, tensor_rank); })) {
     return SumOfSquares(gradients.All());
   }
   double sum = 0;

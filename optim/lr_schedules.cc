@@ -8,7 +8,8 @@ namespace trireme {
 namespace {
 
 constexpr ParamInfo kConstantParams[] = {
-    {"warmup_steps", ParamType::kInt, "0", "steps of linear rise; step s has factor (s + 1) / steps", 0},
+    {"warmup_steps", ParamType::kInt, "0",
+     "steps of linear rise; step s has factor (s + 1) / steps", 0},
 };
 constexpr ParamInfo kDecayParams[] = {
     kConstantParams[0],

@@ -43,8 +43,10 @@ StatusOr<ParameterUpdate> ParameterUpdate::Create(const ParameterSet& parameters
   ParameterUpdate update;
   update.groups_ = std::move(groups);
   for (const auto& parameter : parameters.parameters()) {
-    update.slices_.push_back({parameter.get(), static_cast<int>(update.slices_.size()),
-                              group_of[parameter->spec.path], {}});
+    update.slices_.push_back({parameter.get(),
+                              static_cast<int>(update.slices_.size()),
+                              group_of[parameter->spec.path],
+                              {}});
   }
   RETURN_IF_ERROR(CatchFailure([&] {
     for (Slice& slice : update.slices_) {
@@ -59,8 +61,7 @@ StatusOr<ParameterUpdate> ParameterUpdate::Create(const ParameterSet& parameters
   return update;
 }
 
-void ParameterUpdate::Step(const UnitTensors& gradients, double learning_rate,
-                           double grad_scale) {
+void ParameterUpdate::Step(const UnitTensors& gradients, double learning_rate, double grad_scale) {
   ++step_;
   for (size_t g = 0; g < groups_.size(); ++g) {
     const UpdateGroup& group = groups_[g];
@@ -68,7 +69,8 @@ void ParameterUpdate::Step(const UnitTensors& gradients, double learning_rate,
     for (const Slice& slice : slices_) {
       if (slice.group != static_cast<int>(g)) continue;
       const Parameter& parameter = *slice.parameter;
-      // Nothing to round into when the two share memory, or when the working copy comes by a gather.
+      // Nothing to round into when the two share memory, or when the working copy comes by a
+      // gather.
       const bool rounds = parameter.working.storage() != parameter.owned.storage() &&
                           parameter.working.storage()->resident();
       const bool decays = group.decay && parameter.spec.decay;

@@ -5,8 +5,8 @@
 #include <string>
 #include <vector>
 
-#include "core/module/unit_tensors.h"
 #include "core/module/parameter.h"
+#include "core/module/unit_tensors.h"
 #include "optim/optimizer.h"
 
 namespace trireme {
@@ -25,12 +25,13 @@ bool MatchesPattern(absl::string_view pattern, absl::string_view text);
 class ParameterUpdate {
  public:
   // The first group that matches a parameter has it; a parameter that no group matches is
-  // INVALID_ARGUMENT, and so is a group that matches none. Allocates the states. The parameters must be
-  // materialized and outlive this.
+  // INVALID_ARGUMENT, and so is a group that matches none. Allocates the states. The parameters
+  // must be materialized and outlive this.
   static StatusOr<ParameterUpdate> Create(const ParameterSet& parameters,
                                           std::vector<UpdateGroup> groups);
 
-  // One step of the owned slices: their `gradients` times grad_scale, at learning rate lr (times each group's scale).
+  // One step of the owned slices: their `gradients` times grad_scale, at learning rate lr (times
+  // each group's scale).
   void Step(const UnitTensors& gradients, double learning_rate, double grad_scale);
 
   // Steps taken; the bias corrections count from here.

@@ -22,7 +22,8 @@ class Sgd : public Optimizer {
   }
   double weight_decay() const override { return weight_decay_; }
 
-  void Update(absl::Span<const UpdateSlice> slices, double grad_scale, int64_t step) const override {
+  void Update(absl::Span<const UpdateSlice> slices, double grad_scale,
+              int64_t step) const override {
     if (slices.empty()) return;
     const std::vector<UpdateItem> items = MakeUpdateItems(slices);
     Launch(slices[0].owned.device(), &KernelTable::Sgd,

@@ -76,7 +76,8 @@ Status CheckGradient(const CheckedFn& fn, const std::vector<Tensor>& inputs, dou
   const Tensor y = fn(leaves);
   if (!y.requires_grad()) return absl::InternalError("the output does not depend on the inputs");
   NanSink sink;
-  Backward({y}, {Tensor::FromVector(y.device(), y.shape(), OutputWeights(y.numel()), y.dtype())}, sink);
+  Backward({y}, {Tensor::FromVector(y.device(), y.shape(), OutputWeights(y.numel()), y.dtype())},
+           sink);
 
   for (size_t which = 0; which < inputs.size(); ++which) {
     if (inputs[which].dtype() != DType::kF64) continue;
@@ -84,15 +85,17 @@ Status CheckGradient(const CheckedFn& fn, const std::vector<Tensor>& inputs, dou
       return absl::InternalError(absl::StrCat("input ", which, " got no gradient"));
     }
     const std::vector<double> grad = leaves[which].grad().ToVector();
-    const auto check_slope = [&](const std::vector<double>& direction, const std::string& what) -> Status {
+    const auto check_slope = [&](const std::vector<double>& direction,
+                                 const std::string& what) -> Status {
       const double analytic = Dot(grad, direction);
       const double numeric = NumericSlope(fn, inputs, which, direction);
       double scale = std::max(1.0, std::abs(numeric));
-      for (size_t i = 0; i < grad.size(); ++i) scale = std::max(scale, std::abs(grad[i] * direction[i]));
+      for (size_t i = 0; i < grad.size(); ++i)
+        scale = std::max(scale, std::abs(grad[i] * direction[i]));
       if (std::abs(analytic - numeric) <= tolerance * scale) return absl::OkStatus();
-      return absl::InternalError(absl::StrCat("input ", which, " of shape ", inputs[which].shape().ToString(),
-                                              ", ", what, ": backward gives the slope ", analytic,
-                                              ", differences give ", numeric));
+      return absl::InternalError(
+          absl::StrCat("input ", which, " of shape ", inputs[which].shape().ToString(), ", ", what,
+                       ": backward gives the slope ", analytic, ", differences give ", numeric));
     };
     RETURN_IF_ERROR(check_slope(FixedNormals(grad.size(), 1 + which), "random direction"));
     if (total > full_limit) continue;

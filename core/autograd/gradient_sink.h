@@ -16,12 +16,12 @@ class GradientSink {
     Tensor buffer;
     bool fresh;
   };
-  // The caller writes the slot before anything else is opened. An undefined buffer: this sink does not
-  // want the leaf's gradient.
+  // The caller writes the slot before anything else is opened. An undefined buffer: this sink does
+  // not want the leaf's gradient.
   virtual Slot Open(const Tensor& leaf) = 0;
-  // For gradients that exist before backward reaches the leaf. True: `buffer`, which nobody else uses, of the
-  // leaf's shape in the accumulation type, is its slot from now on, and the caller has the fresh one to write.
-  // False: the caller opens a slot.
+  // For gradients that exist before backward reaches the leaf. True: `buffer`, which nobody else
+  // uses, of the leaf's shape in the accumulation type, is its slot from now on, and the caller has
+  // the fresh one to write. False: the caller opens a slot.
   virtual bool Adopt(const Tensor& leaf, const Tensor& buffer) {
     (void)leaf, (void)buffer;
     return false;

@@ -1,9 +1,9 @@
 // GraphCut: a tensor taken out of its graph, so that backward runs piece by piece.
 //
-//   GraphCut cut(x);                    // x was made by an earlier piece, or came from another rank
+//   GraphCut cut(x);            // x was made by an earlier piece, or came from another rank
 //   y = F(cut.tensor());
-//   Backward({y}, {dy}, sink);          // ends at the cut ...
-//   dx = cut.TakeGrad();                // ... and leaves there what reached it
+//   Backward({y}, {dy}, sink);  // ends at the cut ...
+//   dx = cut.TakeGrad();        // ... and leaves there what reached it
 #pragma once
 
 #include <memory>

@@ -28,7 +28,8 @@ std::vector<Tensor> RecordNode(const char* op, absl::Span<const Tensor> inputs,
   }
   for (size_t i = 0; i < outputs.size(); ++i) {
     if (!outputs[i].defined() || !IsFloating(outputs[i].dtype())) continue;
-    CHECK(!outputs[i].requires_grad()) << "an op returned its input; Detach() it first [" << op << "]";
+    CHECK(!outputs[i].requires_grad())
+        << "an op returned its input; Detach() it first [" << op << "]";
     outputs[i].impl()->requires_grad = true;
     outputs[i].impl()->node = node;
     outputs[i].impl()->output = static_cast<int>(i);

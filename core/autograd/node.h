@@ -1,9 +1,10 @@
 // The autograd graph: reverse mode, one node per recorded op.
 //
 // A node holds edges to the makers of its inputs and closures, never input values: what a closure
-// captures is the memory that training keeps. Nodes are numbered in creation order; a consumer's number
-// is larger than its inputs' makers', so descending order is a reverse topological order and backward is
-// a loop over a heap. Building, running and destroying are iterative: graphs can be millions deep.
+// captures is the memory that training keeps. Nodes are numbered in creation order; a consumer's
+// number is larger than its inputs' makers', so descending order is a reverse topological order and
+// backward is a loop over a heap. Building, running and destroying are iterative: graphs can be
+// millions deep.
 #pragma once
 
 #include <cstdint>
@@ -20,8 +21,8 @@ namespace trireme {
 
 using Grads = std::vector<Tensor>;
 
-// From the gradients of the outputs (undefined means zero) to those of the inputs (undefined where not
-// needed). Arguments are read-only: others may hold them.
+// From the gradients of the outputs (undefined means zero) to those of the inputs (undefined where
+// not needed). Arguments are read-only: others may hold them.
 using BackwardFn = std::function<Grads(absl::Span<const Tensor> grad_outputs)>;
 
 // The weight half of a split backward: accumulates into the sink, usually one GEMM with beta = 1.
@@ -32,22 +33,23 @@ struct BackwardRun {
   GradientSink& sink;
   class DeferredWeights* deferred;  // nullptr: weight closures run at once.
 };
-using NestedBackwardFn = std::function<Grads(absl::Span<const Tensor> grad_outputs, BackwardRun& run)>;
+using NestedBackwardFn =
+    std::function<Grads(absl::Span<const Tensor> grad_outputs, BackwardRun& run)>;
 
-// Makes `outputs` depend on `inputs`. Returns the outputs as they are when recording is off or no input
-// requires a gradient; then nothing is kept.
+// Makes `outputs` depend on `inputs`. Returns the outputs as they are when recording is off or no
+// input requires a gradient; then nothing is kept.
 std::vector<Tensor> Record(const char* op, absl::Span<const Tensor> inputs,
                            std::vector<Tensor> outputs, BackwardFn backward,
                            WeightFn weights = nullptr);
 Tensor Record(const char* op, absl::Span<const Tensor> inputs, Tensor output, BackwardFn backward,
               WeightFn weights = nullptr);
-// Records whenever recording is on, also when no input requires a gradient: the node may reach leaves
-// that are not among its inputs.
+// Records whenever recording is on, also when no input requires a gradient: the node may reach
+// leaves that are not among its inputs.
 std::vector<Tensor> RecordNested(const char* op, absl::Span<const Tensor> inputs,
                                  std::vector<Tensor> outputs, NestedBackwardFn backward);
 
-// Recording is on by default; off inside a NoGrad scope, and on again inside an EnableGrad scope. The
-// state is the calling thread's.
+// Recording is on by default; off inside a NoGrad scope, and on again inside an EnableGrad scope.
+// The state is the calling thread's.
 bool GradEnabled();
 class GradMode {
  public:
@@ -66,8 +68,8 @@ struct EnableGrad : GradMode {
   EnableGrad() : GradMode(true) {}
 };
 
-// True when recording is on and one of the tensors requires a gradient: ops that save extra state for
-// backward ask first.
+// True when recording is on and one of the tensors requires a gradient: ops that save extra state
+// for backward ask first.
 bool NeedsGrad(absl::Span<const Tensor> inputs);
 
 // Where the gradient of one input goes: an output of a node, or a leaf, or nowhere.

@@ -1,4 +1,5 @@
-// ComponentConfig: a registered component by name, its parameters, and the components it is made of.
+// ComponentConfig: a registered component by name, its parameters, and the components it is made
+// of.
 #pragma once
 
 #include <map>

@@ -1,5 +1,5 @@
-// Parameters of a component, declared as a constexpr table and checked strictly. `trireme list`, the
-// checks and the generated documentation read the same table.
+// Parameters of a component, declared as a constexpr table and checked strictly. `trireme list`,
+// the checks and the generated documentation read the same table.
 #pragma once
 
 #include <cstdint>
@@ -39,8 +39,8 @@ using ParamMap = std::map<std::string, std::string>;
 // The checked values of one component. Getters CHECK that the key is in the table with that type.
 class Params {
  public:
-  // INVALID_ARGUMENT on an unknown key (with the nearest known one), a missing required key, a value
-  // of the wrong type or out of range. `component` opens the message.
+  // INVALID_ARGUMENT on an unknown key (with the nearest known one), a missing required key, a
+  // value of the wrong type or out of range. `component` opens the message.
   static StatusOr<Params> Create(absl::string_view component, absl::Span<const ParamInfo> table,
                                  const ParamMap& given);
 

@@ -1,5 +1,5 @@
-// Random numbers are a function of (seed, name, step) as key and a 128-bit counter of global position.
-// No generator state: a shard of a tensor draws the same numbers as the whole.
+// Random numbers are a function of (seed, name, step) as key and a 128-bit counter of global
+// position. No generator state: a shard of a tensor draws the same numbers as the whole.
 #pragma once
 
 #include <cstdint>

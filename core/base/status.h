@@ -1,5 +1,6 @@
-// Errors. The user, a file, the network and memory are answered with absl::Status; one exception type,
-// Failure, carries a Status out of functions that return tensors, and is caught at the borders only.
+// Errors. The user, a file, the network and memory are answered with absl::Status; one exception
+// type, Failure, carries a Status out of functions that return tensors, and is caught at the
+// borders only.
 #pragma once
 
 #include <exception>
@@ -15,7 +16,8 @@ namespace trireme {
 using absl::Status;
 using absl::StatusOr;
 
-// Thrown where a Tensor-returning function meets memory, another rank or the data. Nothing else is thrown.
+// Thrown where a Tensor-returning function meets memory, another rank or the data. Nothing else is
+// thrown.
 class Failure : public std::exception {
  public:
   explicit Failure(Status status) : status_(std::move(status)), text_(status_.ToString()) {}
@@ -43,7 +45,8 @@ Status Annotate(const Status& status, absl::string_view context);
 // The status of `errno_value` for `call` on `path`: "write /a/b: No space left on device".
 Status ErrnoStatus(int errno_value, absl::string_view call, absl::string_view path);
 
-// Runs fn and turns a Failure (or std::bad_alloc) into its Status: the border between the two worlds.
+// Runs fn and turns a Failure (or std::bad_alloc) into its Status: the border between the two
+// worlds.
 template <typename Fn>
 Status CatchFailure(Fn&& fn) {
   try {
@@ -63,16 +66,17 @@ Status CatchFailure(Fn&& fn) {
 #else
 #define TRIREME_CONCAT_INNER(a, b) a##b
 #define TRIREME_CONCAT(a, b) TRIREME_CONCAT_INNER(a, b)
-#define RETURN_IF_ERROR(expr)                          \
-  do {                                                 \
-    ::absl::Status status_macro_value = (expr);        \
-    if (!status_macro_value.ok()) [[unlikely]]         \
-      return status_macro_value;                       \
+#define RETURN_IF_ERROR(expr)                   \
+  do {                                          \
+    ::absl::Status status_macro_value = (expr); \
+    if (!status_macro_value.ok()) [[unlikely]]  \
+      return status_macro_value;                \
   } while (false)
 #define ASSIGN_OR_RETURN(lhs, expr) \
   ASSIGN_OR_RETURN_INNER(TRIREME_CONCAT(status_or_value_, __LINE__), lhs, expr)
-#define ASSIGN_OR_RETURN_INNER(statusor, lhs, expr)            \
-  auto statusor = (expr);                                      \
-  if (!statusor.ok()) [[unlikely]] return statusor.status();   \
+#define ASSIGN_OR_RETURN_INNER(statusor, lhs, expr) \
+  auto statusor = (expr);                           \
+  if (!statusor.ok()) [[unlikely]]                  \
+    return statusor.status();                       \
   lhs = *std::move(statusor)
 #endif

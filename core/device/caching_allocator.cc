@@ -190,9 +190,9 @@ Status CachingAllocator::OutOfMemory(size_t bytes, MemoryKind kind, absl::string
     absl::StrAppend(&text, source_->name(), " refused");
   }
   const int64_t largest_free = free_.empty() ? 0 : (*free_.rbegin())->bytes;
-  absl::StrAppend(&text, ", ", FormatBytes(stats_.reserved_bytes),
-                  " are held from ", source_->name(), ", the largest free block has ",
-                  FormatBytes(largest_free), "\n", FormatMemoryStats(stats_));
+  absl::StrAppend(&text, ", ", FormatBytes(stats_.reserved_bytes), " are held from ",
+                  source_->name(), ", the largest free block has ", FormatBytes(largest_free), "\n",
+                  FormatMemoryStats(stats_));
 
   struct Holder {
     int64_t bytes = 0, count = 0;

@@ -27,8 +27,8 @@ std::string FormatMemoryStats(const MemoryStats& stats) {
   std::string text;
   for (int i = 0; i < kNumMemoryKinds; ++i) {
     absl::StrAppendFormat(&text, "  %-14s %10.1f MiB (peak %.1f MiB)\n",
-                          MemoryKindName(static_cast<MemoryKind>(i)),
-                          stats.current_bytes[i] / kMiB, stats.peak_bytes[i] / kMiB);
+                          MemoryKindName(static_cast<MemoryKind>(i)), stats.current_bytes[i] / kMiB,
+                          stats.peak_bytes[i] / kMiB);
   }
   absl::StrAppendFormat(&text, "  %-14s %10.1f MiB (peak %.1f MiB), %.1f MiB from the system\n",
                         "total", stats.current_total_bytes / kMiB, stats.peak_total_bytes / kMiB,

@@ -1,5 +1,5 @@
-// Device: memory, queues and kernels of one piece of hardware. An object, one per rank, so that many
-// ranks live in one process and each has its own peaks.
+// Device: memory, queues and kernels of one piece of hardware. An object, one per rank, so that
+// many ranks live in one process and each has its own peaks.
 #pragma once
 
 #include <array>
@@ -36,9 +36,9 @@ struct MemoryStats {
   std::array<int64_t, kNumMemoryKinds> current_bytes = {};
   std::array<int64_t, kNumMemoryKinds> peak_bytes = {};
   int64_t current_total_bytes = 0;
-  int64_t peak_total_bytes = 0;     // The high-water mark of the sum, not the sum of the peaks.
-  int64_t reserved_bytes = 0;       // Held from the system, cached blocks included.
-  int64_t system_allocations = 0;   // How often the system was asked.
+  int64_t peak_total_bytes = 0;    // The high-water mark of the sum, not the sum of the peaks.
+  int64_t reserved_bytes = 0;      // Held from the system, cached blocks included.
+  int64_t system_allocations = 0;  // How often the system was asked.
 };
 
 // A line per category: "parameters 12.3 MiB (peak 12.3 MiB)", then the total.
@@ -68,9 +68,9 @@ class Device {
   virtual std::string id() const { return ""; }
   const KernelTable& kernels() const { return *kernels_; }
 
-  // `label` names the holder in out-of-memory reports: an op or a parameter path. RESOURCE_EXHAUSTED
-  // says what was asked, what each category holds, the ten largest holders and what would help.
-  // Aligned to 64 bytes; contents undefined. Thread-safe, as is Free.
+  // `label` names the holder in out-of-memory reports: an op or a parameter path.
+  // RESOURCE_EXHAUSTED says what was asked, what each category holds, the ten largest holders and
+  // what would help. Aligned to 64 bytes; contents undefined. Thread-safe, as is Free.
   virtual StatusOr<Block> Allocate(size_t bytes, MemoryKind kind, absl::string_view label) = 0;
   virtual void Free(const Block& block) = 0;
 

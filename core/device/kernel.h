@@ -1,5 +1,5 @@
-// Kernels are typed slots, one table per device, filled from core/ops/kernels.def. Their arguments are
-// PODs of Views, only declared here: the header of each op defines its own.
+// Kernels are typed slots, one table per device, filled from core/ops/kernels.def. Their arguments
+// are PODs of Views, only declared here: the header of each op defines its own.
 #pragma once
 
 #include <string>

@@ -31,9 +31,8 @@ std::string ProgramFolder() {
 StatusOr<void*> Open(const std::string& library) {
   const std::string file = absl::StrCat("lib", library, ".so");
   const std::string folder = ProgramFolder();
-  for (const std::string& path :
-       {absl::StrCat(folder, file), absl::StrCat(folder, "../", file),
-        absl::StrCat(folder, "../", TRIREME_LIBDIR, "/", file)}) {
+  for (const std::string& path : {absl::StrCat(folder, file), absl::StrCat(folder, "../", file),
+                                  absl::StrCat(folder, "../", TRIREME_LIBDIR, "/", file)}) {
     if (access(path.c_str(), F_OK) != 0) continue;
     if (void* const handle = dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL)) return handle;
     return absl::UnavailableError(dlerror());
@@ -48,8 +47,7 @@ const char* PluginBuild() { return kBuild; }
 
 StatusOr<void*> PluginSymbol(const std::string& library, const char* symbol) {
   ASSIGN_OR_RETURN(void* const handle, Open(library));
-  const auto build =
-      reinterpret_cast<const char* (*)()>(dlsym(handle, "trireme_plugin_build"));
+  const auto build = reinterpret_cast<const char* (*)()>(dlsym(handle, "trireme_plugin_build"));
   if (build == nullptr || std::strcmp(build(), kBuild) != 0) {
     return absl::FailedPreconditionError(
         absl::StrCat("lib", library, ".so is of another build of Trireme; build both again"));

@@ -8,10 +8,10 @@
 
 namespace trireme {
 
-// The address of `symbol` in lib<library>.so, which lies beside the program, in the folder above it,
-// among the libraries installed with it, or where the system looks; it is loaded once and stays.
-// UNAVAILABLE when it is not there or cannot be loaded; FAILED_PRECONDITION when it belongs to another
-// build of Trireme, whose types may differ.
+// The address of `symbol` in lib<library>.so, which lies beside the program, in the folder above
+// it, among the libraries installed with it, or where the system looks; it is loaded once and
+// stays. UNAVAILABLE when it is not there or cannot be loaded; FAILED_PRECONDITION when it belongs
+// to another build of Trireme, whose types may differ.
 StatusOr<void*> PluginSymbol(const std::string& library, const char* symbol);
 
 // What a plug-in says of itself in `const char* trireme_plugin_build()`: equal for one build.

@@ -47,9 +47,9 @@ void GradientBuffers::ZeroIfUntouched(int i) {
 
 GradientSink::Slot GradientBuffers::Open(Entry& entry) {
   if (!entry.buffer.defined()) {
-    entry.buffer = Tensor::Empty(*transient_, entry.parameter->spec.local.size,
-                                 entry.parameter->owned.dtype(), MemoryKind::kGradients,
-                                 entry.parameter->spec.path);
+    entry.buffer =
+        Tensor::Empty(*transient_, entry.parameter->spec.local.size, entry.parameter->owned.dtype(),
+                      MemoryKind::kGradients, entry.parameter->spec.path);
   }
   return {entry.buffer, std::exchange(entry.fresh, false)};
 }

@@ -1,5 +1,5 @@
-// Gradients of a model's parameters on this rank, in the accumulation type, with the shapes of the working
-// copies: where backward adds.
+// Gradients of a model's parameters on this rank, in the accumulation type, with the shapes of the
+// working copies: where backward adds.
 #pragma once
 
 #include <memory>

@@ -1,6 +1,6 @@
-// A model is a chain of units: unit 0 reads the batch, each next one the hidden state before it, the last
-// returns the loss. A unit (a layer, mostly) is the grain of pipeline stages, gradient buckets, sharding and
-// recomputation.
+// A model is a chain of units: unit 0 reads the batch, each next one the hidden state before it,
+// the last returns the loss. A unit (a layer, mostly) is the grain of pipeline stages, gradient
+// buckets, sharding and recomputation.
 #pragma once
 
 #include "core/batch.h"
@@ -16,26 +16,27 @@ class Model {
 
   virtual int num_units() const = 0;
 
-  // hidden is undefined for unit 0. The last unit returns the sum of the losses of all counted labels,
-  // a tensor of shape [] in the accumulation type.
+  // hidden is undefined for unit 0. The last unit returns the sum of the losses of all counted
+  // labels, a tensor of shape [] in the accumulation type.
   virtual Tensor RunUnit(int unit, const Tensor& hidden, const Batch& batch,
                          const ForwardContext& context) = 0;
 
-  // What enters the last unit, to the scores of each class or token, [n, classes]. Undefined from models that
-  // have none.
+  // What enters the last unit, to the scores of each class or token, [n, classes]. Undefined from
+  // models that have none.
   virtual Tensor Logits(const Tensor& hidden, const Batch& batch, const ForwardContext& context) {
     (void)hidden, (void)batch, (void)context;
     return Tensor();
   }
 
-  // The shape of what enters `unit` (> 0) of a micro-batch whose inputs have `n` rows: what pipeline stages send
-  // each other. Empty from models that cannot be cut into stages.
+  // The shape of what enters `unit` (> 0) of a micro-batch whose inputs have `n` rows: what
+  // pipeline stages send each other. Empty from models that cannot be cut into stages.
   virtual Shape HiddenShape(int unit, int64_t n) const {
     (void)unit, (void)n;
     return Shape();
   }
 
-  // What `unit` itself says to other ranks, for each micro-batch. Models that are not cut say nothing.
+  // What `unit` itself says to other ranks, for each micro-batch. Models that are not cut say
+  // nothing.
   virtual void AddTraffic(int unit, UnitTraffic* traffic) const { (void)unit, (void)traffic; }
 
   // Of the forward pass over these segments: multiply-adds count two, attention half its square. A

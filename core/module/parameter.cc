@@ -23,7 +23,8 @@ Status CheckSpec(const ParamSpec& spec) {
     return error("split and partial_grad name model axes only");
   }
   if (spec.split.empty() && !(spec.local == WholeBox(spec.global))) {
-    return error(absl::StrCat("is split by no axis, yet this rank has ", spec.local.ToString(), " of it"));
+    return error(
+        absl::StrCat("is split by no axis, yet this rank has ", spec.local.ToString(), " of it"));
   }
   if (spec.split.Contains(Axis::kTensor) && spec.partial_grad.Contains(Axis::kTensor)) {
     return error("the tensor axis cannot both split it and add up its gradients");
@@ -37,7 +38,8 @@ Status CheckSpec(const ParamSpec& spec) {
 
 Tensor Parameter::OwnedRows() const {
   const int64_t first = owned_box.begin[0] - spec.local.begin[0];
-  return working.Detach().AsStrided(owned_box.size, working.strides(), first * working.strides()[0]);
+  return working.Detach().AsStrided(owned_box.size, working.strides(),
+                                    first * working.strides()[0]);
 }
 
 void Parameter::RefreshWorking() const {
@@ -46,7 +48,8 @@ void Parameter::RefreshWorking() const {
 
 bool IsCounted(const Parameter& parameter, int tensor_rank) {
   const ParamSpec& spec = parameter.spec;
-  const int same_before = spec.split.Contains(Axis::kTensor) ? tensor_rank % spec.copies : tensor_rank;
+  const int same_before =
+      spec.split.Contains(Axis::kTensor) ? tensor_rank % spec.copies : tensor_rank;
   return same_before == 0 && parameter.unit() == spec.units.front();
 }
 
@@ -92,9 +95,8 @@ Status ParameterSet::Materialize(Device& device, DType compute_dtype, uint64_t s
         return Tensor::Empty(device, shape, dtype, MemoryKind::kParameters, spec.path);
       };
       parameter->working = empty(spec.local.size, compute_dtype);
-      parameter->owned = master == compute_dtype && !ownership.separate
-                             ? parameter->OwnedRows()
-                             : empty(box.size, master);
+      parameter->owned = master == compute_dtype && !ownership.separate ? parameter->OwnedRows()
+                                                                        : empty(box.size, master);
       if (spec.init.kind == Init::Kind::kConstant) {
         parameter->owned.Fill(spec.init.value);
       } else {

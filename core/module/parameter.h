@@ -1,11 +1,11 @@
 // A parameter: what was declared of it, and the stores that hold it.
 //
-//   working copy   compute dtype, a leaf; the only one that ops see
-//   owned slice    the master in the accumulation type; what optimizers, exchanges and checkpoints see
-//   gradient       the accumulation type; GradientBuffers (gradient_buffers.h)
+//   working copy  compute dtype, a leaf; the only one that ops see
+//   owned slice   the master in the accumulation type; for optimizers, exchanges, checkpoints
+//   gradient      the accumulation type; GradientBuffers (gradient_buffers.h)
 //
-// The owned slice is a share of the rows of the working copy, all of them unless ranks that share the data
-// share the ownership too (ZeRO). It is a view of the working copy when their types allow.
+// The owned slice is a share of the rows of the working copy, all of them unless ranks that share
+// the data share the ownership too (ZeRO). It is a view of the working copy when their types allow.
 #pragma once
 
 #include <cstdint>
@@ -24,8 +24,8 @@
 
 namespace trireme {
 
-// How a parameter starts. Element i of the whole is drawn by (seed, path, i), so any part of it starts
-// the same on any layout.
+// How a parameter starts. Element i of the whole is drawn by (seed, path, i), so any part of it
+// starts the same on any layout.
 struct Init {
   enum class Kind { kConstant, kNormal };
   Kind kind = Kind::kConstant;
@@ -35,12 +35,13 @@ struct Init {
   static Init Normal(double stddev) { return {Kind::kNormal, stddev}; }
 };
 
-// Which part of a parameter a rank has, and which reduction its gradient needs. Nothing else decides that.
+// Which part of a parameter a rank has, and which reduction its gradient needs. Nothing else
+// decides that.
 struct ParamSpec {
   std::string path;  // "layers.3.mixer.wq". Never changes.
   Shape global;
-  Box local;             // This rank's part of it.
-  AxisSet split;         // Model axes that cut it.
+  Box local;      // This rank's part of it.
+  AxisSet split;  // Model axes that cut it.
   // Model axes over which the gradients of the ranks are parts of one sum. (Over replica, shard and
   // sequence, which cut the data, they always are.)
   AxisSet partial_grad;
@@ -60,7 +61,7 @@ struct Parameter {
   std::vector<int> units;  // Those of spec.units that run on this rank.
   Tensor working;          // Undefined until materialized.
   Tensor owned;
-  Box owned_box;           // Of the whole.
+  Box owned_box;  // Of the whole.
 
   int unit() const { return units.front(); }
   // The rows of the working copy that the owned slice stands for.
@@ -69,12 +70,13 @@ struct Parameter {
   void RefreshWorking() const;
 };
 
-// Of the ranks of a replica that have the same part of a parameter, whether this is the one that counts it (in
-// norms) and writes it (to checkpoints): the first along the tensor axis, of the first stage.
+// Of the ranks of a replica that have the same part of a parameter, whether this is the one that
+// counts it (in norms) and writes it (to checkpoints): the first along the tensor axis, of the
+// first stage.
 bool IsCounted(const Parameter& parameter, int tensor_rank);
 
-// Of the ranks that share ownership, which this is. `separate`: working copies have memory while they are used
-// only, none to begin with, so the owned slice is never a view.
+// Of the ranks that share ownership, which this is. `separate`: working copies have memory while
+// they are used only, none to begin with, so the owned slice is never a view.
 struct Ownership {
   int index = 0;
   int count = 1;
@@ -94,8 +96,8 @@ class ParameterSet {
   // Only parameters that one of these units uses are this rank's from here on.
   void KeepUnits(const std::function<bool(int unit)>& runs_here);
 
-  // Allocates this rank's parameters and draws the initial values of the owned slices; and those of the
-  // working copies, unless the ownership is shared: then their other rows wait to be gathered.
+  // Allocates this rank's parameters and draws the initial values of the owned slices; and those of
+  // the working copies, unless the ownership is shared: then their other rows wait to be gathered.
   Status Materialize(Device& device, DType compute_dtype, uint64_t seed,
                      const Ownership& ownership = {});
 

@@ -1,5 +1,5 @@
-// Scope: where a layer stands when it declares its parameters. Constructors of layers take one; nothing is
-// allocated until the whole model was declared and checked.
+// Scope: where a layer stands when it declares its parameters. Constructors of layers take one;
+// nothing is allocated until the whole model was declared and checked.
 #pragma once
 
 #include <string>
@@ -19,9 +19,10 @@ class Scope {
   // Parameters declared below belong to `unit` of the model.
   Scope InUnit(int unit) const;
 
-  // weights.Declare("wq", {512, 512}, Init::Normal(0.02)). Biases and gains pass decay = false. Every rank
-  // has the whole, and its gradient.
-  Parameter* Declare(absl::string_view name, const Shape& shape, Init init, bool decay = true) const;
+  // weights.Declare("wq", {512, 512}, Init::Normal(0.02)). Biases and gains pass decay = false.
+  // Every rank has the whole, and its gradient.
+  Parameter* Declare(absl::string_view name, const Shape& shape, Init init,
+                     bool decay = true) const;
   // In full: path and units of `spec` are filled in here.
   Parameter* Declare(absl::string_view name, ParamSpec spec) const;
   // This unit uses a parameter of an earlier one as well (tied weights).

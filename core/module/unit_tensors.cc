@@ -6,8 +6,8 @@
 
 namespace trireme {
 
-UnitTensors::UnitTensors(absl::Span<const int> units, absl::Span<const Shape> shapes, Device& device,
-                         DType dtype, MemoryKind kind, absl::string_view label) {
+UnitTensors::UnitTensors(absl::Span<const int> units, absl::Span<const Shape> shapes,
+                         Device& device, DType dtype, MemoryKind kind, absl::string_view label) {
   CHECK_EQ(units.size(), shapes.size());
   int num_units = 0;
   for (const int unit : units) num_units = std::max(num_units, unit + 1);
@@ -41,7 +41,8 @@ std::vector<int> UnitsOf(const ParameterSet& parameters) {
 
 std::vector<Shape> WorkingShapes(const ParameterSet& parameters) {
   std::vector<Shape> shapes;
-  for (const auto& parameter : parameters.parameters()) shapes.push_back(parameter->spec.local.size);
+  for (const auto& parameter : parameters.parameters())
+    shapes.push_back(parameter->spec.local.size);
   return shapes;
 }
 

@@ -1,5 +1,5 @@
-// A tensor for each parameter of a set in one dense run of elements, unit by unit, so that buckets of
-// neighbouring units need no packing.
+// A tensor for each parameter of a set in one dense run of elements, unit by unit, so that buckets
+// of neighbouring units need no packing.
 #pragma once
 
 #include <vector>
@@ -11,10 +11,10 @@ namespace trireme {
 class UnitTensors {
  public:
   UnitTensors() = default;
-  // Of parameter i: units[i] says where it stands, shapes[i] what it is. Throws Failure when memory runs
-  // out.
-  UnitTensors(absl::Span<const int> units, absl::Span<const Shape> shapes, Device& device, DType dtype,
-              MemoryKind kind, absl::string_view label);
+  // Of parameter i: units[i] says where it stands, shapes[i] what it is. Throws Failure when memory
+  // runs out.
+  UnitTensors(absl::Span<const int> units, absl::Span<const Shape> shapes, Device& device,
+              DType dtype, MemoryKind kind, absl::string_view label);
 
   const Tensor& of(int i) const { return tensors_[i]; }
   // All elements of units [first, last]; may be empty.

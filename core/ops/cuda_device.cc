@@ -11,7 +11,7 @@ StatusOr<std::unique_ptr<Device>> MakeCudaDevice(const CudaOptions& options) {
   ASSIGN_OR_RETURN(void* const make, PluginSymbol(options.library, "trireme_make_cuda_device"));
   StatusOr<std::unique_ptr<Device>> device;
   reinterpret_cast<void (*)(const CudaOptions&, StatusOr<std::unique_ptr<Device>>*)>(make)(options,
-                                                                                         &device);
+                                                                                           &device);
   return device;
 }
 

@@ -11,8 +11,8 @@ namespace trireme {
 
 std::unique_ptr<CpuDevice> MakeCpuDevice(const CpuOptions& options = {});
 
-// UNAVAILABLE, with the reason in a line, when this build has no CUDA, or this machine no driver, one
-// that is too old, or no GPU.
+// UNAVAILABLE, with the reason in a line, when this build has no CUDA, or this machine no driver,
+// one that is too old, or no GPU.
 StatusOr<std::unique_ptr<Device>> MakeCudaDevice(const CudaOptions& options);
 
 }  // namespace trireme

@@ -22,10 +22,11 @@ Tensor Embedding(const Tensor& ids, const Tensor& table, const ClassRange& rows)
   Launch(table.device(), &KernelTable::Embedding,
          EmbeddingArgs{ids64.view(), table.Contiguous().view(), y.view(), rows.first, rows.count});
 
-  const auto add_rows = [ids64, first = rows.first](const Tensor& dy, const Tensor& dtable, bool fresh) {
-    Launch(dy.device(), &KernelTable::EmbeddingBackward,
-           EmbeddingBackwardArgs{ids64.view(), dy.Contiguous().view(), dtable.view(), first,
-                                 fresh});
+  const auto add_rows = [ids64, first = rows.first](const Tensor& dy, const Tensor& dtable,
+                                                    bool fresh) {
+    Launch(
+        dy.device(), &KernelTable::EmbeddingBackward,
+        EmbeddingBackwardArgs{ids64.view(), dy.Contiguous().view(), dtable.view(), first, fresh});
   };
   if (table.is_leaf()) {
     return Record(

@@ -6,15 +6,15 @@
 
 namespace trireme {
 
-// y[i, :] = table[ids[i] - first, :], for ids [n] in [0, count), table [v, c], y [n, c], contiguous. Zero
-// where the id is not in [first, first + v).
+// y[i, :] = table[ids[i] - first, :], for ids [n] in [0, count), table [v, c], y [n, c],
+// contiguous. Zero where the id is not in [first, first + v).
 struct EmbeddingArgs {
   View ids, table, y;
   int64_t first, count;
 };
 
-// dtable[ids[i] - first, :] += dy[i, :], in the order of i. dtable is in the accumulation type of dy;
-// when `fresh`, it is zeroed first.
+// dtable[ids[i] - first, :] += dy[i, :], in the order of i. dtable is in the accumulation type of
+// dy; when `fresh`, it is zeroed first.
 struct EmbeddingBackwardArgs {
   View ids, dy, dtable;
   int64_t first;

@@ -9,8 +9,8 @@ namespace trireme {
 class Shape;
 class Tensor;
 
-// Element with global index i (row-major in the whole tensor) becomes stddev * NormalAt(key, i). dst is the
-// dense box of the whole that starts at `begin`.
+// Element with global index i (row-major in the whole tensor) becomes stddev * NormalAt(key, i).
+// dst is the dense box of the whole that starts at `begin`.
 struct DrawNormalArgs {
   View dst;
   RngKey key;

@@ -1,9 +1,9 @@
 // The catalogue of differentiable operations.
 //
-// One .cc per op (or close family), forward above backward. Shapes are checked here, with CHECK: a wrong
-// shape is the programmer's error. All throw Failure when memory runs out. Sums inside an op are kept in
-// the accumulation type (f64 for f64, else f32). bf16 tensors are read and written as such.
-// Legend: n tokens, h heads, g key-value heads, d head width, v vocabulary.
+// One .cc per op (or close family), forward above backward. Shapes are checked here, with CHECK: a
+// wrong shape is the programmer's error. All throw Failure when memory runs out. Sums inside an op
+// are kept in the accumulation type (f64 for f64, else f32). bf16 tensors are read and written as
+// such. Legend: n tokens, h heads, g key-value heads, d head width, v vocabulary.
 #pragma once
 
 #include <functional>
@@ -47,8 +47,8 @@ Tensor Pow(const Tensor& x, double exponent);
 Tensor Tanh(const Tensor& x);
 Tensor Sigmoid(const Tensor& x);
 Tensor Relu(const Tensor& x);
-Tensor Gelu(const Tensor& x);  // x Phi(x), by erf.
-Tensor Silu(const Tensor& x);  // x sigmoid(x)
+Tensor Gelu(const Tensor& x);                         // x Phi(x), by erf.
+Tensor Silu(const Tensor& x);                         // x sigmoid(x)
 Tensor SwiGlu(const Tensor& gate, const Tensor& up);  // silu(gate) * up, fused.
 
 // Reductions. Over everything: a tensor of shape []. A negative dim counts from the end.
@@ -56,10 +56,12 @@ Tensor Sum(const Tensor& x);
 Tensor Sum(const Tensor& x, int dim, bool keep_dim = false);
 Tensor Mean(const Tensor& x);
 Tensor Mean(const Tensor& x, int dim, bool keep_dim = false);
-Tensor Max(const Tensor& x, int dim, bool keep_dim = false);  // The gradient goes to the first maximum.
-Tensor ArgMax(const Tensor& x, int dim);                      // i64, the first; not differentiable.
+Tensor Max(const Tensor& x, int dim,
+           bool keep_dim = false);        // The gradient goes to the first maximum.
+Tensor ArgMax(const Tensor& x, int dim);  // i64, the first; not differentiable.
 
-// Shapes. Reshape, Slice, Transpose and Broadcast are views where strides allow (Reshape copies else).
+// Shapes. Reshape, Slice, Transpose and Broadcast are views where strides allow (Reshape copies
+// else).
 Tensor Reshape(const Tensor& x, const Shape& shape);
 Tensor Transpose(const Tensor& x, int dim0, int dim1);
 Tensor Slice(const Tensor& x, int dim, int64_t begin, int64_t size);
@@ -79,10 +81,10 @@ struct ClassRange {
 };
 
 // Indexing. ids i32 or i64; an id outside the table throws Failure(OUT_OF_RANGE) naming it.
-Tensor Embedding(const Tensor& ids, const Tensor& table);                     // [n], [v, c] -> [n, c]
+Tensor Embedding(const Tensor& ids, const Tensor& table);  // [n], [v, c] -> [n, c]
 // Of a table of which only a range of rows is here: ids in the others give zeros.
 Tensor Embedding(const Tensor& ids, const Tensor& table, const ClassRange& rows);
-Tensor Gather(const Tensor& x, int dim, const Tensor& index);                 // As torch.gather.
+Tensor Gather(const Tensor& x, int dim, const Tensor& index);  // As torch.gather.
 Tensor ScatterAdd(const Tensor& x, int dim, const Tensor& index, const Tensor& src);
 
 Tensor Softmax(const Tensor& x, int dim = -1);
@@ -91,17 +93,17 @@ Tensor LogSoftmax(const Tensor& x, int dim = -1);
 // The sum over labels (i32 [n], kIgnoredLabel skipped) of -log softmax(logits)[label]; [] in the
 // accumulation type.
 Tensor CrossEntropy(const Tensor& logits, const Tensor& labels);
-// CrossEntropy(Linear(x, weight), labels) in chunks of tokens: [n, v] in f32 never exists whole. When a
-// gradient is needed, dx and dweight are computed in the forward pass, chunk by chunk, and only scaled
-// in backward, so logits are computed once. chunk_tokens 0: chosen by size.
+// CrossEntropy(Linear(x, weight), labels) in chunks of tokens: [n, v] in f32 never exists whole.
+// When a gradient is needed, dx and dweight are computed in the forward pass, chunk by chunk, and
+// only scaled in backward, so logits are computed once. chunk_tokens 0: chosen by size.
 Tensor LinearCrossEntropy(const Tensor& x, const Tensor& weight, const Tensor& labels,
                           int64_t chunk_tokens = 0);
 // The chunk for so many classes: 16 MiB of f32 logits.
 int64_t LogitChunkTokens(int64_t vocabulary);
 
-// The same where the rows of `weight` are only a range of the classes. merge(labels, losses, norms), called for
-// each chunk, turns what CrossEntropyArgs says of a part (softmax.h) into what it says of all classes. dx is then
-// the part of a sum.
+// The same where the rows of `weight` are only a range of the classes. merge(labels, losses,
+// norms), called for each chunk, turns what CrossEntropyArgs says of a part (softmax.h) into what
+// it says of all classes. dx is then the part of a sum.
 using MergeClassesFn =
     std::function<void(const Tensor& labels, const Tensor& losses, const Tensor& norms)>;
 Tensor LinearCrossEntropy(const Tensor& x, const Tensor& weight, const Tensor& labels,
@@ -115,12 +117,13 @@ Tensor LayerNorm(const Tensor& x, const Tensor& gain, const Tensor& bias, double
 // Rotary position embedding (Su et al. 2021), pairs (i, i + d/2): x [n, h, d], positions i32 [n].
 Tensor Rotary(const Tensor& x, const Tensor& positions, double theta);
 
-// Zeroes each element with probability `rate` and scales the others by 1 / (1 - rate). x is [n, c...]; the
-// draw of an element is a function of the key, its token's global sample and position, and its channel.
+// Zeroes each element with probability `rate` and scales the others by 1 / (1 - rate). x is [n,
+// c...]; the draw of an element is a function of the key, its token's global sample and position,
+// and its channel.
 Tensor Dropout(const Tensor& x, double rate, RngKey key, const TokenLayout& layout);
 
-// The keys that each query may see: packed key indices [begin, end), i32 [n]. Any causal, sliding-window
-// or document mask over packed tokens is such a range.
+// The keys that each query may see: packed key indices [begin, end), i32 [n]. Any causal,
+// sliding-window or document mask over packed tokens is such a range.
 struct KeyRanges {
   Tensor begin;
   Tensor end;
@@ -135,14 +138,14 @@ KeyRanges CausalKeyRanges(Device& device, const TokenLayout& layout, int64_t win
 KeyRanges CausalKeyRanges(Device& device, const TokenLayout& layout, absl::Span<const Segment> keys,
                           int64_t window);
 
-// softmax(scale q k^T) v over each query's keys: q [n, h, d], k [m, g, d], v [m, g, dv], g divides h; query
-// head i reads key-value head i / (h / g). Online softmax in blocks (Dao 2023, FlashAttention-2): memory is
-// linear in n + m. A query with no keys gives zeros.
+// softmax(scale q k^T) v over each query's keys: q [n, h, d], k [m, g, d], v [m, g, dv], g divides
+// h; query head i reads key-value head i / (h / g). Online softmax in blocks (Dao 2023,
+// FlashAttention-2): memory is linear in n + m. A query with no keys gives zeros.
 Tensor Attention(const Tensor& q, const Tensor& k, const Tensor& v, const KeyRanges& ranges,
                  double scale);
 // Its definition, in plain ops; [h, n, m] exists.
-Tensor AttentionReference(const Tensor& q, const Tensor& k, const Tensor& v, const KeyRanges& ranges,
-                          double scale);
+Tensor AttentionReference(const Tensor& q, const Tensor& k, const Tensor& v,
+                          const KeyRanges& ranges, double scale);
 
 // Linear attention: a state S [K, V] for each head, which tokens decay, correct and add to, and o_t = scale S_t^T
 // q_t. What a token does follows the rule (recurrence.h). q, k [n, g, K], v [n, h, V], g divides h: head i reads

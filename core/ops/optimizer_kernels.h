@@ -26,8 +26,8 @@ struct AdamWArgs {
   int64_t step;  // From 1, for the bias corrections.
 };
 
-// SGD with momentum: g = grad_scale * grad + weight_decay * p; b = momentum * b + (1 - dampening) * g, with
-// b = g at step 1; p -= lr * (nesterov ? g + momentum * b : b). momentum 0 has no state.
+// SGD with momentum: g = grad_scale * grad + weight_decay * p; b = momentum * b + (1 - dampening) *
+// g, with b = g at step 1; p -= lr * (nesterov ? g + momentum * b : b). momentum 0 has no state.
 struct SgdArgs {
   const UpdateItem* items;
   int64_t num_items;

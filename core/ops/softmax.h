@@ -19,11 +19,11 @@ struct SoftmaxBackwardArgs {
 
 // losses[i] = -log softmax(logits[i])[labels[i]], 0 where the label (i32) is kIgnoredLabel. norms
 // [n, 2] holds max_j logits[i, j] and log sum_j e^(logits[i, j] - max), kept apart since their sum
-// would round large logits; both are 0 in ignored rows. They are in the accumulation type of logits.
-// Throws Failure(OUT_OF_RANGE) on another label outside [0, num_classes).
+// would round large logits; both are 0 in ignored rows. They are in the accumulation type of
+// logits. Throws Failure(OUT_OF_RANGE) on another label outside [0, num_classes).
 //
-// When the c columns are only the classes [first, first + c) of num_classes, losses[i] is the logit of
-// the label, or 0 when it is not among them: what merges with the other parts.
+// When the c columns are only the classes [first, first + c) of num_classes, losses[i] is the logit
+// of the label, or 0 when it is not among them: what merges with the other parts.
 struct CrossEntropyArgs {
   View logits, labels, losses, norms;
   int64_t first = 0;

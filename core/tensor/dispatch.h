@@ -28,7 +28,8 @@ void DispatchFloating(DType dtype, const char* op, Fn&& fn) {
   }
 }
 
-// Calls fn(TypeTag<T>) with an unsigned T of the element's size: for kernels that only move elements.
+// Calls fn(TypeTag<T>) with an unsigned T of the element's size: for kernels that only move
+// elements.
 template <typename Fn>
 void DispatchSize(DType dtype, Fn&& fn) {
   switch (DTypeSize(dtype)) {

@@ -62,9 +62,7 @@ struct bfloat16 {
     const bool is_nan = (word & 0x7FFFFFFF) > 0x7F800000;
     bits = static_cast<uint16_t>(is_nan ? (word >> 16) | 0x40 : rounded);
   }
-  constexpr explicit operator float() const {
-    return std::bit_cast<float>(uint32_t{bits} << 16);
-  }
+  constexpr explicit operator float() const { return std::bit_cast<float>(uint32_t{bits} << 16); }
 };
 
 // IEEE binary16, rounded to nearest even, with subnormals. Storage and wire only.

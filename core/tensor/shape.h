@@ -15,7 +15,8 @@ inline constexpr int kMaxRank = 6;
 class Shape {
  public:
   Shape() = default;
-  Shape(std::initializer_list<int64_t> dims) : Shape(absl::Span<const int64_t>(dims.begin(), dims.size())) {}
+  Shape(std::initializer_list<int64_t> dims)
+      : Shape(absl::Span<const int64_t>(dims.begin(), dims.size())) {}
   explicit Shape(absl::Span<const int64_t> dims);
 
   int rank() const { return rank_; }

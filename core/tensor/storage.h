@@ -1,5 +1,5 @@
-// Storage: one block of device memory, shared by the tensors that view it. A working copy's storage can
-// be released and refilled (sharded parameters); reading it in between is a programmer error.
+// Storage: one block of device memory, shared by the tensors that view it. A working copy's storage
+// can be released and refilled (sharded parameters); reading it in between is a programmer error.
 #pragma once
 
 #include <memory>

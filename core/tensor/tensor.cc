@@ -123,7 +123,8 @@ Tensor Tensor::View1D(int64_t begin, int64_t size) const {
 }
 
 Tensor Tensor::WithShape(const Shape& new_shape) const {
-  CHECK(is_contiguous()) << "a strided tensor of shape " << shape() << " cannot be reshaped in place";
+  CHECK(is_contiguous()) << "a strided tensor of shape " << shape()
+                         << " cannot be reshaped in place";
   CHECK_EQ(new_shape.numel(), numel()) << new_shape << " from " << shape();
   return AsStrided(new_shape, DenseStrides(new_shape), 0);
 }

@@ -1,5 +1,5 @@
-// Tensor: a typed, strided view of a Storage, with its place in the autograd graph. A value: copies share
-// the data.
+// Tensor: a typed, strided view of a Storage, with its place in the autograd graph. A value: copies
+// share the data.
 #pragma once
 
 #include <cstdint>
@@ -26,11 +26,14 @@ class Tensor {
 
   // Memory is not initialized by Empty. All throw Failure when memory runs out.
   static Tensor Empty(Device& device, const Shape& shape, DType dtype,
-                      MemoryKind kind = MemoryKind::kActivations, absl::string_view label = "tensor");
+                      MemoryKind kind = MemoryKind::kActivations,
+                      absl::string_view label = "tensor");
   static Tensor Full(Device& device, const Shape& shape, DType dtype, double value,
-                     MemoryKind kind = MemoryKind::kActivations, absl::string_view label = "tensor");
+                     MemoryKind kind = MemoryKind::kActivations,
+                     absl::string_view label = "tensor");
   static Tensor Zeros(Device& device, const Shape& shape, DType dtype,
-                      MemoryKind kind = MemoryKind::kActivations, absl::string_view label = "tensor") {
+                      MemoryKind kind = MemoryKind::kActivations,
+                      absl::string_view label = "tensor") {
     return Full(device, shape, dtype, 0, kind, label);
   }
   // Copies host values; their type gives the dtype.
@@ -68,7 +71,8 @@ class Tensor {
   }
   double Item() const;  // Of one element.
 
-  // Views and copies outside the graph; their gradients are in ops.h (Slice, Reshape, Transpose, To).
+  // Views and copies outside the graph; their gradients are in ops.h (Slice, Reshape, Transpose,
+  // To).
   Tensor AsStrided(const Shape& shape, const Shape& strides, int64_t offset) const;
   Tensor View1D(int64_t begin, int64_t size) const;  // Of a contiguous tensor.
   Tensor WithShape(const Shape& shape) const;        // Of a contiguous tensor.

@@ -1,6 +1,6 @@
-// Softmax attention: grouped queries (Ainslie et al. 2023), rotary positions (Su et al. 2021), optional
-// norm of queries and keys (Henry et al. 2020).
-// Legend: n tokens, c width, h heads, g key-value heads, d head width; h and g are this rank's over the tensor axis.
+// Softmax attention: grouped queries (Ainslie et al. 2023), rotary positions (Su et al. 2021),
+// optional norm of queries and keys (Henry et al. 2020). Legend: n tokens, c width, h heads, g
+// key-value heads, d head width; h and g are this rank's over the tensor axis.
 #include "models/attention/softmax_attention.h"
 
 #include <algorithm>
@@ -34,7 +34,8 @@ class SoftmaxAttention : public TokenMixer {
     wq_ = tensor.DeclareRows(scope, "wq", {sizes.heads * d, c}, init, d);
     wk_ = tensor.DeclareCopiedRows(scope, "wk", {sizes.kv_heads * d, c}, init, copies);
     wv_ = tensor.DeclareCopiedRows(scope, "wv", {sizes.kv_heads * d, c}, init, copies);
-    wo_ = tensor.DeclareColumns(scope, "wo", {c, sizes.heads * d}, Init::Normal(shape.output_stddev), d);
+    wo_ = tensor.DeclareColumns(scope, "wo", {c, sizes.heads * d},
+                                Init::Normal(shape.output_stddev), d);
     if (params.Bool("qk_norm")) {
       q_norm_ = tensor.DeclareOnColumns(scope.Child("q_norm"), "gain", {d}, Init::Constant(1));
       k_norm_ = tensor.DeclareOnColumns(scope.Child("k_norm"), "gain", {d}, Init::Constant(1));
@@ -106,13 +107,13 @@ StatusOr<std::unique_ptr<TokenMixer>> MakeSoftmaxAttention(const Params& params,
   HeadSizes sizes{params.Int("heads"), params.Int("kv_heads"), params.Int("head_width")};
   if (sizes.kv_heads == 0) sizes.kv_heads = sizes.heads;
   if (sizes.heads % sizes.kv_heads != 0) {
-    return absl::InvalidArgumentError(absl::StrCat(
-        "softmax: kv_heads = ", sizes.kv_heads, " does not divide heads = ", sizes.heads));
+    return absl::InvalidArgumentError(absl::StrCat("softmax: kv_heads = ", sizes.kv_heads,
+                                                   " does not divide heads = ", sizes.heads));
   }
   if (sizes.width == 0) {
     if (shape.width % sizes.heads != 0) {
-      return absl::InvalidArgumentError(absl::StrCat("softmax: heads = ", sizes.heads,
-                                                     " does not divide width = ", shape.width));
+      return absl::InvalidArgumentError(
+          absl::StrCat("softmax: heads = ", sizes.heads, " does not divide width = ", shape.width));
     }
     sizes.width = shape.width / sizes.heads;
   }
@@ -123,7 +124,8 @@ StatusOr<std::unique_ptr<TokenMixer>> MakeSoftmaxAttention(const Params& params,
   }
   if (sizes.kv_heads % tensor != 0 && tensor % sizes.kv_heads != 0) {
     return absl::InvalidArgumentError(absl::StrCat("softmax: of kv_heads = ", sizes.kv_heads,
-                                                   " and tensor=", tensor, " neither divides the other"));
+                                                   " and tensor=", tensor,
+                                                   " neither divides the other"));
   }
   RETURN_IF_ERROR(shape.sequence->CheckHeads(sizes.heads / tensor,
                                              std::max<int64_t>(1, sizes.kv_heads / tensor)));

@@ -18,8 +18,8 @@ class TokenMixer {
  public:
   virtual ~TokenMixer() = default;
 
-  // From the residual stream, normed, to what is added to it: [n, width], or its rows on this rank. Tokens
-  // see others of their own document only.
+  // From the residual stream, normed, to what is added to it: [n, width], or its rows on this rank.
+  // Tokens see others of their own document only.
   virtual Tensor operator()(const Tensor& x, const ForwardContext& context) const = 0;
 
   // Of one forward pass over these segments; multiply-adds count two.

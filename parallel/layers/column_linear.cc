@@ -17,9 +17,9 @@ struct InFlight {
 // The stream as every rank needs it: Copied. Its gradient is what the op above has set on its way.
 Tensor Enter(const TensorAxis& axis, const Tensor& stream, int64_t n,
              const std::shared_ptr<InFlight>& in_flight) {
-  const Tensor whole =
-      axis.sharded_stream ? StartAllGatherRows(stream, n, axis.group, "stream rows").Wait()
-                          : stream.Detach();
+  const Tensor whole = axis.sharded_stream
+                           ? StartAllGatherRows(stream, n, axis.group, "stream rows").Wait()
+                           : stream.Detach();
   return Record("enter_columns", {stream}, whole, [in_flight](absl::Span<const Tensor>) -> Grads {
     return {std::exchange(in_flight->dx, PendingTensor()).Wait()};
   });
@@ -66,11 +66,11 @@ std::vector<Tensor> ColumnLinear(const TensorAxis& axis, const Tensor& stream, i
   const Tensor kept = stream.Detach();
   const auto gathered = std::make_shared<PendingTensor>();
   const auto backward = [=, num_inputs = inputs.size()](absl::Span<const Tensor> dys) -> Grads {
-    if (axis.sharded_stream) *gathered = StartAllGatherRows(kept, n, axis.group, "stream rows again");
+    if (axis.sharded_stream)
+      *gathered = StartAllGatherRows(kept, n, axis.group, "stream rows again");
     const Tensor dx = InputGradient(dys, values);
-    in_flight->dx = axis.sharded_stream
-                        ? StartReduceScatterRows(dx, axis.group, "stream gradients")
-                        : StartAllReduce(dx, axis.group, "stream gradients");
+    in_flight->dx = axis.sharded_stream ? StartReduceScatterRows(dx, axis.group, "stream gradients")
+                                        : StartAllReduce(dx, axis.group, "stream gradients");
     Grads grads(num_inputs);
     grads[0] = dx;
     return grads;
@@ -79,7 +79,8 @@ std::vector<Tensor> ColumnLinear(const TensorAxis& axis, const Tensor& stream, i
     const Tensor rows = axis.sharded_stream ? gathered->Wait() : kept;
     *gathered = PendingTensor();
     for (size_t i = 0; i < dys.size(); ++i) {
-      const GradientSink::Slot slot = dys[i].defined() ? sink.Open(leaves[i]) : GradientSink::Slot{};
+      const GradientSink::Slot slot =
+          dys[i].defined() ? sink.Open(leaves[i]) : GradientSink::Slot{};
       if (!slot.buffer.defined()) continue;
       RunGemm(TransposeLast(dys[i].Contiguous()), rows, slot.buffer, slot.fresh ? 0 : 1);
     }

@@ -42,15 +42,15 @@ Parameter* TensorAxis::DeclareCopiedRows(const Scope& scope, absl::string_view n
   return scope.Declare(name, std::move(spec));
 }
 
-Parameter* TensorAxis::DeclareColumns(const Scope& scope, absl::string_view name, const Shape& shape,
-                                      Init init, int64_t grain) const {
+Parameter* TensorAxis::DeclareColumns(const Scope& scope, absl::string_view name,
+                                      const Shape& shape, Init init, int64_t grain) const {
   ParamSpec spec = Whole(shape, init, /*decay=*/true);
   CutAlong(1, grain, rank, size, spec);
   return scope.Declare(name, std::move(spec));
 }
 
-Parameter* TensorAxis::DeclareOnStream(const Scope& scope, absl::string_view name, const Shape& shape,
-                                       Init init) const {
+Parameter* TensorAxis::DeclareOnStream(const Scope& scope, absl::string_view name,
+                                       const Shape& shape, Init init) const {
   ParamSpec spec = Whole(shape, init, /*decay=*/false);
   if (size > 1 && sharded_stream) spec.partial_grad = Axis::kTensor;
   return scope.Declare(name, std::move(spec));

@@ -16,7 +16,8 @@ Tensor Column(const Tensor& x, int64_t column) {
 }
 
 // From the maxima, sums of exponentials and label logits of parts of the classes to those of all.
-void MergeClasses(const Tensor& labels, const Tensor& losses, const Tensor& norms, Communicator& group) {
+void MergeClasses(const Tensor& labels, const Tensor& losses, const Tensor& norms,
+                  Communicator& group) {
   const NoGrad no_grad;
   const int64_t n = labels.dim(0);
   const Tensor my_max = Column(norms, 0).CopyTo(norms.dtype()), max = my_max.CopyTo(norms.dtype());
@@ -33,7 +34,8 @@ void MergeClasses(const Tensor& labels, const Tensor& losses, const Tensor& norm
   const Tensor log_sum = Log(exponentials);
   Column(norms, 0).CopyFrom(max);
   Column(norms, 1).CopyFrom(log_sum);
-  const Tensor counted = Less(Tensor::Full(labels.device(), {1}, labels.dtype(), kIgnoredLabel), labels);
+  const Tensor counted =
+      Less(Tensor::Full(labels.device(), {1}, labels.dtype(), kIgnoredLabel), labels);
   losses.CopyFrom(Where(counted, Sub(log_sum, Sub(label_logits, max)),
                         Tensor::Zeros(losses.device(), {1}, losses.dtype())));
 }
@@ -62,13 +64,15 @@ int64_t VocabularyChunk(const TensorAxis& axis, const Parameter& head) {
   return LogitChunkTokens(ShareOf(head.spec.global[0], 0, axis.size).size());
 }
 
-Tensor VocabularyLogits(const TensorAxis& axis, const Tensor& stream, int64_t n, const Parameter& head) {
+Tensor VocabularyLogits(const TensorAxis& axis, const Tensor& stream, int64_t n,
+                        const Parameter& head) {
   const NoGrad no_grad;
   const Tensor mine = Linear(Enter(axis, stream, n), head.working);
   if (axis.group == nullptr) return mine;
   // Rows of the transpose are gathered: they are the vocabulary.
   const Tensor whole = StartAllGatherRows(Transpose(mine, 0, 1).Contiguous(), head.spec.global[0],
-                                          axis.group, "logits").Wait();
+                                          axis.group, "logits")
+                           .Wait();
   return Transpose(whole, 0, 1).Contiguous();
 }
 

@@ -126,28 +126,31 @@ class Executor::Round {
     const Batch& batch = BatchOf(at.second);
     const Shape shape = model_.HiddenShape(unit, batch.inputs.dim(0));
     CHECK_GT(shape.rank(), 0) << "the model does not say the shape of what enters unit " << unit;
-    arrival.tensor = Tensor::Empty(batch.inputs.device(), shape, model_.parameters().compute_dtype(),
-                                   MemoryKind::kActivations, purpose);
+    arrival.tensor =
+        Tensor::Empty(batch.inputs.device(), shape, model_.parameters().compute_dtype(),
+                      MemoryKind::kActivations, purpose);
     arrival.work = executor_.pipeline_.pipeline->Recv(arrival.tensor, peer, {.purpose = purpose});
   }
 
   void Send(int peer, const char* purpose) {
-    // Plans end even where each send waits (verify.h), so to wait for old ones is safe; their tensors go.
+    // Plans end even where each send waits (verify.h), so to wait for old ones is safe; their
+    // tensors go.
     if (sends_.size() == kSendsInFlight) {
       const Timed timed(report_.wait);
       sends_.front().work->Join(sends_.front().device->compute());
       sends_.pop_front();
     }
-    sends_.push_back({executor_.pipeline_.pipeline->Send(result_.Contiguous(), peer,
-                                                         {.purpose = purpose}),
-                      &result_.device()});
+    sends_.push_back(
+        {executor_.pipeline_.pipeline->Send(result_.Contiguous(), peer, {.purpose = purpose}),
+         &result_.device()});
     result_ = Tensor();
   }
 
   // What the stage `at` waits for.
   Tensor Take(std::map<StageOfItem, Arrival>& arrivals, const StageOfItem& at) {
     const auto it = arrivals.find(at);
-    CHECK(it != arrivals.end()) << "stage " << at.first << " has no input for micro-batch " << at.second;
+    CHECK(it != arrivals.end()) << "stage " << at.first << " has no input for micro-batch "
+                                << at.second;
     const Arrival arrival = std::move(it->second);
     arrivals.erase(it);
     const Timed timed(report_.wait);
@@ -199,8 +202,8 @@ class Executor::Round {
     if (!IsLast(at)) HandOver(activations_, {at.first + 1, at.second}, hidden.Detach());
   }
 
-  UnitPass RunUnit(int unit, const Tensor& hidden, const Batch& batch, const ForwardContext& context,
-                   Tensor* output) {
+  UnitPass RunUnit(int unit, const Tensor& hidden, const Batch& batch,
+                   const ForwardContext& context, Tensor* output) {
     UnitPass pass;
     pass.input = GraphCut(hidden);
     if (executor_.options_.recompute) {
@@ -212,8 +215,9 @@ class Executor::Round {
     return pass;
   }
 
-  // The forward of the last unit, put off until its backward: it makes the gradient of the head, which would
-  // otherwise exist once for each micro-batch in flight. Returns the gradient of the loss.
+  // The forward of the last unit, put off until its backward: it makes the gradient of the head,
+  // which would otherwise exist once for each micro-batch in flight. Returns the gradient of the
+  // loss.
   Tensor RunLoss(const StageOfItem& at) {
     ThrowIfError(exchange_->Settle());
     const WorkItem& item = items_[at.second];
@@ -239,11 +243,12 @@ class Executor::Round {
       UnitPass& pass = passes[unit - units.begin];
       if (unit + 1 < units.end) acquire(unit);
       if (!pass.output.defined()) {
-        pass.output = model_.RunUnit(unit, pass.input.tensor(), batches_[at.second],
-                                     ContextOf(at.second));
+        pass.output =
+            model_.RunUnit(unit, pass.input.tensor(), batches_[at.second], ContextOf(at.second));
       }
       const Tensor output = std::exchange(pass.output, Tensor());
-      trireme::Backward({output}, {grad}, exchange_->sink(item.sink), split ? &pass.weights : nullptr);
+      trireme::Backward({output}, {grad}, exchange_->sink(item.sink),
+                        split ? &pass.weights : nullptr);
       grad = pass.input.TakeGrad();
       if (unit > 0 && !grad.defined()) {
         const Tensor& input = pass.input.tensor();
@@ -287,7 +292,8 @@ class Executor::Round {
   GradientExchange* const exchange_;
   const ScoreFn* const score_;
   RoundReport report_;
-  std::vector<std::vector<int>> waiting_;  // By sink and unit: items that will add to its gradients yet.
+  std::vector<std::vector<int>>
+      waiting_;  // By sink and unit: items that will add to its gradients yet.
   std::vector<Batch> batches_;
   std::vector<int> batch_uses_;  // Stages of this rank that need the batch yet.
   int num_loaded_ = 0;
@@ -314,7 +320,9 @@ Executor::Executor(Model& model, const ExecutorOptions& options, PipelineOptions
   CHECK_EQ(begin, model.num_units()) << "units in " << units.size() << " stages";
 }
 
-int Executor::rank() const { return pipeline_.pipeline == nullptr ? 0 : pipeline_.pipeline->rank(); }
+int Executor::rank() const {
+  return pipeline_.pipeline == nullptr ? 0 : pipeline_.pipeline->rank();
+}
 int Executor::num_ranks() const {
   return pipeline_.pipeline == nullptr ? 1 : pipeline_.pipeline->size();
 }
@@ -322,8 +330,8 @@ int Executor::num_ranks() const {
 StatusOr<const LoweredPlan*> Executor::PlanFor(int num_items) {
   const auto it = plans_.find(num_items);
   if (it != plans_.end()) return &it->second;
-  ASSIGN_OR_RETURN(const Plan plan, MakePlan(pipeline_.schedule, num_ranks(), num_items,
-                                             pipeline_.schedule_params));
+  ASSIGN_OR_RETURN(const Plan plan,
+                   MakePlan(pipeline_.schedule, num_ranks(), num_items, pipeline_.schedule_params));
   CHECK_EQ(plan.num_stages(), num_stages()) << pipeline_.schedule;
   LoweredPlan lowered = Lower(plan);
   RETURN_IF_ERROR(Verify(lowered));

@@ -1,9 +1,9 @@
-// The executor runs the work items of a round: this rank's part of the forward and backward of each, in the
-// order of a pipeline plan, into the sinks of an exchange. It alone starts reductions, gathers sharded
-// parameters and talks along the pipeline.
+// The executor runs the work items of a round: this rank's part of the forward and backward of
+// each, in the order of a pipeline plan, into the sinks of an exchange. It alone starts reductions,
+// gathers sharded parameters and talks along the pipeline.
 //
-// It runs a model unit by unit, each with a graph of its own: what a unit of a micro-batch needs for backward
-// is one UnitPass, and every action of a plan is a loop over units.
+// It runs a model unit by unit, each with a graph of its own: what a unit of a micro-batch needs
+// for backward is one UnitPass, and every action of a plan is a loop over units.
 #pragma once
 
 #include <functional>
@@ -52,7 +52,8 @@ class Executor {
   // Loads the batch of an item. Called once an item, in order.
   using LoadFn = std::function<StatusOr<Batch>(const WorkItem& item)>;
 
-  // `context` gives all but the layout, which comes with each batch. Failures end the round as a Status.
+  // `context` gives all but the layout, which comes with each batch. Failures end the round as a
+  // Status.
   StatusOr<RoundReport> Run(absl::Span<const WorkItem> items, const LoadFn& load,
                             const ForwardContext& context, GradientExchange& exchange);
 
@@ -60,11 +61,11 @@ class Executor {
   using ProbeFn = std::function<void(int unit, const Tensor& output, const Batch&)>;
   void set_probe(ProbeFn probe) { probe_ = std::move(probe); }
 
-  // Runs all units but the last, without gradients, and gives what enters the last one to `score` where it
-  // runs.
+  // Runs all units but the last, without gradients, and gives what enters the last one to `score`
+  // where it runs.
   using ScoreFn = std::function<void(const Tensor& hidden, const Batch&, const ForwardContext&)>;
-  Status Evaluate(absl::Span<const WorkItem> items, const LoadFn& load, const ForwardContext& context,
-                  const ScoreFn& score);
+  Status Evaluate(absl::Span<const WorkItem> items, const LoadFn& load,
+                  const ForwardContext& context, const ScoreFn& score);
 
  private:
   class Round;

@@ -15,8 +15,8 @@ StatusOr<SequenceAxis> SequenceAxis::Create(absl::string_view method, const Para
   return axis;
 }
 
-StatusOr<SequenceAxis> SequenceAxis::Declare(absl::string_view method, const ParamMap& params, int rank,
-                                             int size) {
+StatusOr<SequenceAxis> SequenceAxis::Declare(absl::string_view method, const ParamMap& params,
+                                             int rank, int size) {
   SequenceAxis axis;
   axis.rank_ = rank;
   axis.size_ = size;

@@ -1,5 +1,5 @@
-// SequenceAxis: what data and layers know of the sequence axis. Made without ranks it is a rank alone, which has
-// whole samples.
+// SequenceAxis: what data and layers know of the sequence axis. Made without ranks it is a rank
+// alone, which has whole samples.
 #pragma once
 
 #include <memory>

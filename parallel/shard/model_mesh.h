@@ -1,4 +1,5 @@
-// ModelMesh: the communicators of one rank that training a model on a mesh needs, all made up front.
+// ModelMesh: the communicators of one rank that training a model on a mesh needs, all made up
+// front.
 #pragma once
 
 #include <memory>
@@ -10,15 +11,17 @@
 
 namespace trireme {
 
-// Those whose ranks share the ownership of parameters, have parts of the loss of a replica, make up a replica.
+// Those whose ranks share the ownership of parameters, have parts of the loss of a replica, make up
+// a replica.
 inline constexpr AxisSet kOwnerAxes = {Axis::kShard, Axis::kSequence};
 inline constexpr AxisSet kLossAxes = {Axis::kPipeline, Axis::kShard, Axis::kSequence};
-inline constexpr AxisSet kReplicaAxes = {Axis::kPipeline, Axis::kShard, Axis::kSequence, Axis::kTensor};
+inline constexpr AxisSet kReplicaAxes = {Axis::kPipeline, Axis::kShard, Axis::kSequence,
+                                         Axis::kTensor};
 
 class ModelMesh {
  public:
-  // A collective over `world`, whose size is the mesh's. tied_stages: the pipeline coordinates of the ranks that
-  // have the first and the last stage.
+  // A collective over `world`, whose size is the mesh's. tied_stages: the pipeline coordinates of
+  // the ranks that have the first and the last stage.
   static StatusOr<std::unique_ptr<ModelMesh>> Create(Communicator& world, const Mesh& mesh,
                                                      std::pair<int, int> tied_stages);
 
@@ -33,7 +36,9 @@ class ModelMesh {
   TensorAxis tensor(bool sharded_stream) const;
 
   // Of the ranks that take different samples: replica and shard.
-  int share() const { return mesh().IndexIn({Axis::kReplica, Axis::kShard}, groups_->world_rank()); }
+  int share() const {
+    return mesh().IndexIn({Axis::kReplica, Axis::kShard}, groups_->world_rank());
+  }
   int num_shares() const { return mesh().size({Axis::kReplica, Axis::kShard}); }
 
  private:

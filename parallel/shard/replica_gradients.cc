@@ -98,9 +98,9 @@ void ReplicaGradients::Send(int i) {
     transfer.part = Tensor::Empty(device_, owned_.of(i).shape(), owned_.of(i).dtype(),
                                   MemoryKind::kCommunication, "gradient part");
   }
-  transfer.work = groups_.owners->ReduceScatter(
-      mine, touched_[i] ? transfer.part : owned_.of(i),
-      {.purpose = "gradients to owners", .counts = counts});
+  transfer.work =
+      groups_.owners->ReduceScatter(mine, touched_[i] ? transfer.part : owned_.of(i),
+                                    {.purpose = "gradients to owners", .counts = counts});
   touched_[i] = true;
   transfers_.push_back(std::move(transfer));
 }
@@ -117,7 +117,8 @@ Status ReplicaGradients::Receive() {
 
 Status ReplicaGradients::Complete(const GradientBucket& bucket) {
   if (!declarations_checked_ && groups_.tensor != nullptr) {
-    RETURN_IF_ERROR(CheckContributions(parameters_, bucket.parameters, owned_, device_, *groups_.tensor));
+    RETURN_IF_ERROR(
+        CheckContributions(parameters_, bucket.parameters, owned_, device_, *groups_.tensor));
   }
   std::vector<std::unique_ptr<Work>> works;
   for (const int i : bucket.parameters) {
@@ -128,7 +129,8 @@ Status ReplicaGradients::Complete(const GradientBucket& bucket) {
     if (parameter.spec.partial_grad.Contains(Axis::kTensor)) {
       add_up(groups_.tensor, "partial gradients");
     }
-    if (parameter.spec.copies > 1) add_up(groups_.copies.at(parameter.spec.copies), "gradients of copies");
+    if (parameter.spec.copies > 1)
+      add_up(groups_.copies.at(parameter.spec.copies), "gradients of copies");
     if (bucket.tied) add_up(groups_.tied, "tied gradients");
   }
   RETURN_IF_ERROR(CatchFailure([&] {

@@ -1,10 +1,10 @@
-// The gradient of one job inside one replica: where the micro-batches of this rank add up, and what becomes of
-// it when the ranks of the replica put theirs together, each for the slices it owns.
+// The gradient of one job inside one replica: where the micro-batches of this rank add up, and what
+// becomes of it when the ranks of the replica put theirs together, each for the slices it owns.
 //
-// What a gradient needs follows from its ParamSpec alone: a sum to the owners over shard and sequence; a sum
-// over the tensor axis where partial_grad or copies say so; a sum over the stages that tie it. Buckets of whole
-// units start on their way as soon as their last contribution is in, in an order that all ranks share: from
-// the last unit to the first, tied parameters at the end.
+// What a gradient needs follows from its ParamSpec alone: a sum to the owners over shard and
+// sequence; a sum over the tensor axis where partial_grad or copies say so; a sum over the stages
+// that tie it. Buckets of whole units start on their way as soon as their last contribution is in,
+// in an order that all ranks share: from the last unit to the first, tied parameters at the end.
 #pragma once
 
 #include <memory>
@@ -19,8 +19,8 @@ namespace trireme {
 
 struct ReplicaGradientOptions {
   int64_t bucket_bytes = 16 << 20;  // A bucket closes when it has this much.
-  // 1: gradients stay whole until the last micro-batch. 2 and 3: each micro-batch's go to their owners as
-  // soon as its unit is done, and their memory with them.
+  // 1: gradients stay whole until the last micro-batch. 2 and 3: each micro-batch's go to their
+  // owners as soon as its unit is done, and their memory with them.
   int zero_stage = 1;
 };
 
@@ -39,8 +39,8 @@ class ReplicaGradients {
 
   // A new job: forgets all sums.
   void Reset();
-  // A micro-batch has added its part to all gradients of `unit`; with `last` no other will. Starts what can
-  // go on its way.
+  // A micro-batch has added its part to all gradients of `unit`; with `last` no other will. Starts
+  // what can go on its way.
   Status UnitDone(int unit, bool last);
   // Waits for gradients of micro-batches that are on their way to their owners.
   Status Settle() { return early_ ? Receive() : absl::OkStatus(); }
@@ -65,7 +65,7 @@ class ReplicaGradients {
   const ParameterSet& parameters_;
   Device& device_;
   const ReplicaGroups groups_;
-  const bool early_;  // Every micro-batch goes to the owners.
+  const bool early_;         // Every micro-batch goes to the owners.
   std::vector<int> layout_;  // GradientLayout.
   UnitTensors owned_;
   std::unique_ptr<GradientBuffers> sink_;

@@ -4,7 +4,8 @@
 
 namespace trireme {
 
-Status SumOver(Communicator* group, Device& device, const char* purpose, absl::Span<double> values) {
+Status SumOver(Communicator* group, Device& device, const char* purpose,
+               absl::Span<double> values) {
   if (group == nullptr) return absl::OkStatus();
   return CatchFailure([&] {
     const int64_t n = static_cast<int64_t>(values.size());

@@ -10,12 +10,12 @@
 namespace trireme {
 
 struct ReplicaGroups {
-  Communicator* owners = nullptr;         // Shard and sequence: they share the ownership of slices.
+  Communicator* owners = nullptr;  // Shard and sequence: they share the ownership of slices.
   Communicator* tensor = nullptr;
-  std::map<int, Communicator*> copies;    // By ParamSpec::copies: those that have the same part.
-  Communicator* tied = nullptr;           // The stages that use the same parameters.
-  Communicator* losses = nullptr;         // Pipeline, shard and sequence: each has a part of the loss.
-  Communicator* whole = nullptr;          // All of the replica.
+  std::map<int, Communicator*> copies;  // By ParamSpec::copies: those that have the same part.
+  Communicator* tied = nullptr;         // The stages that use the same parameters.
+  Communicator* losses = nullptr;  // Pipeline, shard and sequence: each has a part of the loss.
+  Communicator* whole = nullptr;   // All of the replica.
 
   static int RankIn(const Communicator* group) { return group == nullptr ? 0 : group->rank(); }
   static int SizeOf(const Communicator* group) { return group == nullptr ? 1 : group->size(); }

@@ -6,7 +6,8 @@
 
 namespace trireme {
 
-ShardedParameters::ShardedParameters(const ParameterSet& parameters, Communicator* owners, bool release)
+ShardedParameters::ShardedParameters(const ParameterSet& parameters, Communicator* owners,
+                                     bool release)
     : parameters_(parameters),
       owners_(owners),
       release_(release && owners != nullptr),
@@ -53,7 +54,8 @@ Status ShardedParameters::Refresh() {
 }
 
 void ShardedParameters::Prefetch(int unit) {
-  if (!release_ || unit < 0 || unit >= static_cast<int>(by_unit_.size()) || prefetched_[unit]) return;
+  if (!release_ || unit < 0 || unit >= static_cast<int>(by_unit_.size()) || prefetched_[unit])
+    return;
   prefetched_[unit] = true;
   for (const int i : by_unit_[unit]) {
     if (residences_[i].holders++ == 0) StartGather(i);

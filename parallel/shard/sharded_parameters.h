@@ -1,5 +1,6 @@
-// Working copies of parameters whose ownership is shared (ZeRO, Rajbhandari et al. 2020): they are gathered from
-// the owned slices, in place, once a step, or (stage 3) around each use of their unit.
+// Working copies of parameters whose ownership is shared (ZeRO, Rajbhandari et al. 2020): they are
+// gathered from the owned slices, in place, once a step, or (stage 3) around each use of their
+// unit.
 #pragma once
 
 #include <memory>
@@ -12,16 +13,17 @@ namespace trireme {
 
 class ShardedParameters {
  public:
-  // owners: nullptr when this rank owns all. `release`: working copies live only while acquired (stage 3).
-  // The references outlive this.
+  // owners: nullptr when this rank owns all. `release`: working copies live only while acquired
+  // (stage 3). The references outlive this.
   ShardedParameters(const ParameterSet& parameters, Communicator* owners, bool release);
   ~ShardedParameters();
 
   // The owned slices have changed, or are new.
   Status Refresh();
 
-  // The working copies of `unit` are whole from here until as many Release calls. Prefetch starts the
-  // gathering that Acquire waits for. Every owner makes the same calls in the same order. Throw Failure.
+  // The working copies of `unit` are whole from here until as many Release calls. Prefetch starts
+  // the gathering that Acquire waits for. Every owner makes the same calls in the same order. Throw
+  // Failure.
   void Prefetch(int unit);
   void Acquire(int unit);
   void Release(int unit);

@@ -4,11 +4,12 @@
 
 namespace trireme {
 
-std::vector<WorkItem> MicroBatches(const AllReduceOptions& options, int rank, int size, int64_t step) {
+std::vector<WorkItem> MicroBatches(const AllReduceOptions& options, int rank, int size,
+                                   int64_t step) {
   const Share share = ShareOf(options.global_batch_size, rank, size);
   const int64_t begin = step * options.global_batch_size;
-  const int64_t micro = options.micro_batch_size > 0 ? options.micro_batch_size
-                                                     : std::max<int64_t>(1, share.size());
+  const int64_t micro =
+      options.micro_batch_size > 0 ? options.micro_batch_size : std::max<int64_t>(1, share.size());
   std::vector<WorkItem> items;
   for (int64_t first = share.first; first < share.last; first += micro) {
     WorkItem item{step, {}, 1, 0};

@@ -1,5 +1,5 @@
-// Plain data parallelism: each rank takes its share of the global batch, and the gradient sums of the replicas
-// are all-reduced in buckets of whole units while backward runs.
+// Plain data parallelism: each rank takes its share of the global batch, and the gradient sums of
+// the replicas are all-reduced in buckets of whole units while backward runs.
 #pragma once
 
 #include <memory>
@@ -19,16 +19,19 @@ struct AllReduceOptions {
   int zero_stage = 1;               // See ReplicaGradientOptions.
 };
 
-// The items of one share of a step, a pure function: loaders run ahead of the loop with it. The samples of
-// step s are [s * global_batch_size, (s + 1) * global_batch_size), cut by ShareOf into `size` shares.
-std::vector<WorkItem> MicroBatches(const AllReduceOptions& options, int rank, int size, int64_t step);
+// The items of one share of a step, a pure function: loaders run ahead of the loop with it. The
+// samples of step s are [s * global_batch_size, (s + 1) * global_batch_size), cut by ShareOf into
+// `size` shares.
+std::vector<WorkItem> MicroBatches(const AllReduceOptions& options, int rank, int size,
+                                   int64_t step);
 
 class AllReduceExchange : public GradientExchange {
  public:
   // Every rank of `replica` is a replica by itself. Throws Failure when memory runs out.
   AllReduceExchange(const ParameterSet& parameters, Device& device, Communicator& replica,
                     const AllReduceOptions& options);
-  // A replica is made of several ranks. This rank takes share `share` of `num_shares` of a step's samples.
+  // A replica is made of several ranks. This rank takes share `share` of `num_shares` of a step's
+  // samples.
   AllReduceExchange(const ParameterSet& parameters, Device& device, Communicator& replica,
                     const ReplicaGroups& inside, int share, int num_shares,
                     const AllReduceOptions& options);

@@ -1,11 +1,11 @@
-// A device by classes of kernels, and the training step of a model like GPT-2 small on it. Each class is
-// held against what the device did in the same run: bytes against a plain copy, FLOPs against a large
-// product. One JSON line each; `make bench-cuda`.
+// A device by classes of kernels, and the training step of a model like GPT-2 small on it. Each
+// class is held against what the device did in the same run: bytes against a plain copy, FLOPs
+// against a large product. One JSON line each; `make bench-cuda`.
 //
 //   build-release/tests/bench/device_bench [--device cuda|cpu|...] [--dtype bf16|f32] [--tokens N]
 //
-// Model: width 768, 12 heads, SwiGLU 2048, 12 layers, vocabulary 50257, sequences of 1024; AdamW. FLOPs
-// count attention with half its square.
+// Model: width 768, 12 heads, SwiGLU 2048, 12 layers, vocabulary 50257, sequences of 1024; AdamW.
+// FLOPs count attention with half its square.
 #include <algorithm>
 #include <cstdio>
 #include <functional>
@@ -57,26 +57,33 @@ class Classes {
  public:
   Classes(Device& device, DType dtype) : device_(device), dtype_(dtype) {
     const int64_t n = int64_t{64} << 20;
-    const Tensor a = Tensor::Zeros(device, {n}, DType::kF32), b = Tensor::Zeros(device, {n}, DType::kF32);
+    const Tensor a = Tensor::Zeros(device, {n}, DType::kF32),
+                 b = Tensor::Zeros(device, {n}, DType::kF32);
     bytes_per_second_ = 8.0 * n / Seconds(device, [&] { b.CopyFrom(a); });
     const int64_t side = device.name() == "cpu" ? 1024 : 8192;
     const Tensor x = Tensor::Full(device, {side, side}, dtype, 0.01);
     flops_per_second_ = 2.0 * side * side * side / Seconds(device, [&] { MatMul(x, x); });
-    std::printf("{\"bench\":\"device\",\"device\":\"%s\",\"dtype\":\"%s\",\"copy_gb_s\":%.1f,\"gemm_tflop_s\":%.2f}\n",
-                std::string(device.name()).c_str(), DTypeName(dtype), bytes_per_second_ / 1e9,
-                flops_per_second_ / 1e12);
+    std::printf(
+        "{\"bench\":\"device\",\"device\":\"%s\",\"dtype\":\"%s\",\"copy_gb_s\":%.1f,\"gemm_tflop_"
+        "s\":%.2f}\n",
+        std::string(device.name()).c_str(), DTypeName(dtype), bytes_per_second_ / 1e9,
+        flops_per_second_ / 1e12);
   }
 
   // What a kernel has to move at least, once each.
   void Bytes(const char* name, double bytes, const std::function<void()>& call) const {
     const double seconds = Seconds(device_, call);
-    std::printf("{\"bench\":\"kernel\",\"class\":\"%s\",\"us\":%.1f,\"gb_s\":%.1f,\"share_of_copy\":%.3f}\n", name,
-                seconds * 1e6, bytes / seconds / 1e9, bytes / seconds / bytes_per_second_);
+    std::printf(
+        "{\"bench\":\"kernel\",\"class\":\"%s\",\"us\":%.1f,\"gb_s\":%.1f,\"share_of_copy\":%.3f}"
+        "\n",
+        name, seconds * 1e6, bytes / seconds / 1e9, bytes / seconds / bytes_per_second_);
   }
   void Flops(const char* name, double flops, const std::function<void()>& call) const {
     const double seconds = Seconds(device_, call);
-    std::printf("{\"bench\":\"kernel\",\"class\":\"%s\",\"us\":%.1f,\"tflop_s\":%.2f,\"share_of_gemm\":%.3f}\n", name,
-                seconds * 1e6, flops / seconds / 1e12, flops / seconds / flops_per_second_);
+    std::printf(
+        "{\"bench\":\"kernel\",\"class\":\"%s\",\"us\":%.1f,\"tflop_s\":%.2f,\"share_of_gemm\":%."
+        "3f}\n",
+        name, seconds * 1e6, flops / seconds / 1e12, flops / seconds / flops_per_second_);
   }
   double flops_per_second() const { return flops_per_second_; }
   Tensor Values(const Shape& shape) const { return Tensor::Full(device_, shape, dtype_, 0.01); }
@@ -117,7 +124,8 @@ void RunClasses(Device& device, DType dtype, int64_t n, const Classes& on) {
   const Tensor weight = on.Values({kMlp, kWidth});
   on.Flops("linear", 2.0 * n * kWidth * kMlp, [&] { Linear(x, weight); });
   const KeyRanges ranges = CausalKeyRanges(device, LayoutOf(device, n));
-  on.Flops("attention", 2.0 * n * kSequence * kWidth, [&] { Attention(heads, heads, heads, ranges, 0.125); });
+  on.Flops("attention", 2.0 * n * kSequence * kWidth,
+           [&] { Attention(heads, heads, heads, ranges, 0.125); });
 }
 
 Status RunStep(Device& device, const Flags& flags, const Classes& on) {
@@ -125,7 +133,8 @@ Status RunStep(Device& device, const Flags& flags, const Classes& on) {
       "run_dir: 'unused' dtype: '", flags.dtype, "' model { name: 'transformer' width: ", kWidth,
       " num_layers: 12 mlp_width: ", kMlp, " layers: 'S' S { name: 'softmax' heads: ", kHeads,
       " } } data { dataset { name: 'synthetic' vocabulary_size: ", kVocabulary,
-      " num_tokens: 2000000 max_document_tokens: 2000000000 validation_fraction: 0 } sequence_length: ",
+      " num_tokens: 2000000 max_document_tokens: 2000000000 validation_fraction: 0 } "
+      "sequence_length: ",
       kSequence, " } batch { global_batch_size: ", flags.tokens / kSequence,
       " } num_steps: 1000 optimizer { name: 'adamw' } learning_rate: 0.0003");
   ASSIGN_OR_RETURN(LoadedConfig loaded, ParseConfig("device_bench", text, {}));
@@ -144,8 +153,10 @@ Status RunStep(Device& device, const Flags& flags, const Classes& on) {
     if (step > 0) best = std::min(best, absl::ToDoubleSeconds(absl::Now() - start));
     flops = report.flops;
   }
-  std::printf("{\"bench\":\"step\",\"model\":\"gpt2-small-like\",\"tokens_s\":%.0f,\"model_flop_utilization\":%.3f}\n",
-              flags.tokens / best, flops / best / on.flops_per_second());
+  std::printf(
+      "{\"bench\":\"step\",\"model\":\"gpt2-small-like\",\"tokens_s\":%.0f,\"model_flop_"
+      "utilization\":%.3f}\n",
+      flags.tokens / best, flops / best / on.flops_per_second());
   return absl::OkStatus();
 }
 
@@ -169,7 +180,8 @@ int main(int argc, char** argv) {
     const absl::string_view flag = argv[i];
     if (flag == "--device") flags.device = argv[i + 1];
     if (flag == "--dtype") flags.dtype = argv[i + 1];
-    if (flag == "--tokens") flags.tokens = std::max<int64_t>(1, std::atoll(argv[i + 1]) / 1024) * 1024;
+    if (flag == "--tokens")
+      flags.tokens = std::max<int64_t>(1, std::atoll(argv[i + 1]) / 1024) * 1024;
   }
   const trireme::Status status = trireme::bench::Run(flags);
   if (!status.ok()) std::fprintf(stderr, "device_bench: %s\n", status.ToString().c_str());

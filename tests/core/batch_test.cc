@@ -1,8 +1,8 @@
 #include "core/batch.h"
-#include "tests/testing/device.h"
 
 #include <gtest/gtest.h>
 
+#include "tests/testing/device.h"
 
 namespace trireme {
 namespace {

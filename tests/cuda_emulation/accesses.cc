@@ -1,6 +1,6 @@
-// Every access of a kernel to memory: the compiler, told -fsanitize=thread, calls the functions below
-// before each, and -fsanitize=alignment those at the end for misaligned ones. The sanitizers' own
-// runtimes are not linked.
+// Every access of a kernel to memory: the compiler, told -fsanitize=thread, calls the functions
+// below before each, and -fsanitize=alignment those at the end for misaligned ones. The sanitizers'
+// own runtimes are not linked.
 #include <algorithm>
 #include <cinttypes>
 #include <cstring>
@@ -66,16 +66,17 @@ inline bool SpeaksForMe(const Execution& execution, Stamp stamp) {
 
 [[noreturn, gnu::cold]] void StopInvalid(Execution& execution, Kind kind, const void* address,
                                          size_t bytes, const char* what, const void* caller) {
-  execution.Stop(cudaErrorIllegalAddress,
-                 Format("%s %zu bytes%s: ", KindName(kind), bytes, what) +
-                     execution.memory.Describe(address) + SourceLine(caller));
+  execution.Stop(cudaErrorIllegalAddress, Format("%s %zu bytes%s: ", KindName(kind), bytes, what) +
+                                              execution.memory.Describe(address) +
+                                              SourceLine(caller));
 }
 
-[[gnu::noinline]] void CheckOther(Execution& execution, Kind kind, const void* address, size_t bytes,
-                                  const void* caller) {
+[[gnu::noinline]] void CheckOther(Execution& execution, Kind kind, const void* address,
+                                  size_t bytes, const void* caller) {
   // Large arguments are copied to the stack by a call, on behalf of the kernel.
   const std::vector<unsigned char>& params = execution.launch->params;
-  const auto offset = reinterpret_cast<uintptr_t>(address) - reinterpret_cast<uintptr_t>(params.data());
+  const auto offset =
+      reinterpret_cast<uintptr_t>(address) - reinterpret_cast<uintptr_t>(params.data());
   if (kind == Kind::kRead && offset < params.size() && bytes <= params.size() - offset) return;
   if (execution.pinned.Contains(address, bytes)) return;
   if (kind == Kind::kRead && IsReadOnlyProgramData(address, bytes)) return;
@@ -91,7 +92,8 @@ inline void CheckCell(Execution& execution, Cell& cell, size_t offset, size_t by
   if (is_shared) {
     state = write >= execution.since_block ? ByteState::kWritten : ByteState::kUninitialized;
   }
-  if (state != ByteState::kWritten && (kKind != Kind::kWrite || state != ByteState::kUninitialized)) {
+  if (state != ByteState::kWritten &&
+      (kKind != Kind::kWrite || state != ByteState::kUninitialized)) {
     const char* what = state == ByteState::kUninitialized ? " that nobody wrote"
                        : state == ByteState::kFreed       ? " that are freed or never handed out"
                                                           : " out of bounds";
@@ -115,8 +117,8 @@ inline void CheckCell(Execution& execution, Cell& cell, size_t offset, size_t by
   cell.write = WithState(stamp, ByteState::kWritten);
 }
 
-// The usual case, of which there are very many: the last accesses to the cells are certainly ordered
-// before this one. False where CheckFully has to look.
+// The usual case, of which there are very many: the last accesses to the cells are certainly
+// ordered before this one. False where CheckFully has to look.
 template <Kind kKind>
 [[gnu::always_inline]] inline bool CheckQuickly(const Execution& execution, size_t offset,
                                                 size_t bytes) {
@@ -135,7 +137,8 @@ template <Kind kKind>
     const Stamp write = cell->write;
     if (write >= limit) return false;
     if constexpr (kKind == Kind::kRead) {
-      if (is_shared ? write < execution.since_block : StateOf(write) != ByteState::kWritten) return false;
+      if (is_shared ? write < execution.since_block : StateOf(write) != ByteState::kWritten)
+        return false;
       const Stamp read = cell->read;
       if (read < limit) {
         cell->read = execution.me;
@@ -164,10 +167,11 @@ template <Kind kKind>
   Shadow& shadow = memory.shadow();
   const bool is_shared = offset >= memory.shared_offset();
   const Stamp since = is_shared ? execution->since_block : execution->since_launch;
-  if (is_shared &&
-      offset + bytes > memory.shared_offset() + execution->launch->shared_bytes) [[unlikely]] {
+  if (is_shared && offset + bytes > memory.shared_offset() + execution->launch->shared_bytes)
+      [[unlikely]] {
     StopInvalid(*execution, kKind, pointer, bytes,
-                Format(" outside of the %zu bytes", execution->launch->shared_bytes).c_str(), caller);
+                Format(" outside of the %zu bytes", execution->launch->shared_bytes).c_str(),
+                caller);
   }
   for (;;) {
     // Pages have cells of their own size; only ranges and unaligned accesses meet two of them.
@@ -177,7 +181,8 @@ template <Kind kKind>
     for (size_t i = 0; i < here; i += size_t{1} << shift) {
       CheckCell<kKind>(*execution, *cell++, offset + i, bytes, is_shared, since, caller);
     }
-    if (here == bytes) [[likely]] return;
+    if (here == bytes) [[likely]]
+      return;
     offset += here;
     bytes -= here;
   }
@@ -221,12 +226,12 @@ void __tsan_init() {}
 void __tsan_func_entry(void*) {}
 void __tsan_func_exit() {}
 
-#define ACCESSES_OF(bytes)                                                                       \
-  void __tsan_read##bytes(void* p) { Check<Kind::kRead>(p, bytes); }                             \
-  void __tsan_write##bytes(void* p) { Check<Kind::kWrite>(p, bytes); }                           \
-  void __tsan_unaligned_read##bytes(void* p) { Check<Kind::kRead>(p, bytes); }                   \
-  void __tsan_unaligned_write##bytes(void* p) { Check<Kind::kWrite>(p, bytes); }                 \
-  void __tsan_volatile_read##bytes(void* p) { Check<Kind::kRead>(p, bytes); }                    \
+#define ACCESSES_OF(bytes)                                                       \
+  void __tsan_read##bytes(void* p) { Check<Kind::kRead>(p, bytes); }             \
+  void __tsan_write##bytes(void* p) { Check<Kind::kWrite>(p, bytes); }           \
+  void __tsan_unaligned_read##bytes(void* p) { Check<Kind::kRead>(p, bytes); }   \
+  void __tsan_unaligned_write##bytes(void* p) { Check<Kind::kWrite>(p, bytes); } \
+  void __tsan_volatile_read##bytes(void* p) { Check<Kind::kRead>(p, bytes); }    \
   void __tsan_volatile_write##bytes(void* p) { Check<Kind::kWrite>(p, bytes); }
 ACCESSES_OF(1)
 ACCESSES_OF(2)

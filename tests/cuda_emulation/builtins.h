@@ -8,7 +8,8 @@
 
 namespace trireme::emulation {
 
-// Of the running CUDA thread. A thread keeps its place for life, so the compiler may keep the answer.
+// Of the running CUDA thread. A thread keeps its place for life, so the compiler may keep the
+// answer.
 [[gnu::const]] unsigned ThreadIndex(int dim);
 [[gnu::const]] unsigned BlockIndex(int dim);
 [[gnu::const]] unsigned BlockSize(int dim);

@@ -1,5 +1,5 @@
-// cuBLASLt: what is asked of it is checked by the rules of its documentation ("cublasLtMatmul()", tables
-// of supported types and alignments); what these rules do not allow is refused.
+// cuBLASLt: what is asked of it is checked by the rules of its documentation ("cublasLtMatmul()",
+// tables of supported types and alignments); what these rules do not allow is refused.
 #include <cublasLt.h>
 
 #include <cstring>
@@ -102,7 +102,8 @@ bool EpilogueIsSupported(const GemmCall& call) {
 }
 
 cublasStatus_t CheckProblem(const Descriptor& descriptor, const GemmCall& call) {
-  for (const GemmLayout* layout : {&call.a_layout, &call.b_layout, &call.c_layout, &call.d_layout}) {
+  for (const GemmLayout* layout :
+       {&call.a_layout, &call.b_layout, &call.c_layout, &call.d_layout}) {
     if (!LayoutIsValid(*layout)) return CUBLAS_STATUS_INVALID_VALUE;
     if (layout->num_batches != call.d_layout.num_batches) return CUBLAS_STATUS_INVALID_VALUE;
     if (TypeBytes(layout->type) == 0) return CUBLAS_STATUS_NOT_SUPPORTED;
@@ -123,7 +124,8 @@ cublasStatus_t CheckProblem(const Descriptor& descriptor, const GemmCall& call) 
     return CUBLAS_STATUS_INVALID_VALUE;
   }
   if (d.num_batches > 1 && d.batch_stride == 0) return CUBLAS_STATUS_INVALID_VALUE;
-  if (!TypesAreSupported(call.compute_type, descriptor.scale_type, a.type, b.type, c.type, d.type) ||
+  if (!TypesAreSupported(call.compute_type, descriptor.scale_type, a.type, b.type, c.type,
+                         d.type) ||
       !EpilogueIsSupported(call)) {
     return CUBLAS_STATUS_NOT_SUPPORTED;
   }
@@ -138,7 +140,8 @@ uint64_t HashProblem(const GemmCall& call) {
   add(call.transpose_a);
   add(call.transpose_b);
   add(call.epilogue);
-  for (const GemmLayout* layout : {&call.a_layout, &call.b_layout, &call.c_layout, &call.d_layout}) {
+  for (const GemmLayout* layout :
+       {&call.a_layout, &call.b_layout, &call.c_layout, &call.d_layout}) {
     add(layout->type);
     add(layout->rows);
     add(layout->columns);
@@ -207,7 +210,8 @@ const char* cublasLtGetStatusName(cublasStatus_t status) {
 }
 const char* cublasLtGetStatusString(cublasStatus_t status) { return cublasLtGetStatusName(status); }
 
-cublasStatus_t cublasLtMatmulDescCreate(cublasLtMatmulDesc_t* desc, cublasComputeType_t compute_type,
+cublasStatus_t cublasLtMatmulDescCreate(cublasLtMatmulDesc_t* desc,
+                                        cublasComputeType_t compute_type,
                                         cudaDataType_t scale_type) {
   FAIL_IF_ASKED(CUBLAS_STATUS_INTERNAL_ERROR);
   auto* created = new emulation::Descriptor{{}, scale_type};
@@ -312,10 +316,12 @@ cublasStatus_t cublasLtMatmulPreferenceSetAttribute(cublasLtMatmulPreference_t h
   }
 }
 
-cublasStatus_t cublasLtMatmulAlgoGetHeuristic(
-    cublasLtHandle_t, cublasLtMatmulDesc_t desc, cublasLtMatrixLayout_t a, cublasLtMatrixLayout_t b,
-    cublasLtMatrixLayout_t c, cublasLtMatrixLayout_t d, cublasLtMatmulPreference_t handle,
-    int num_wanted, cublasLtMatmulHeuristicResult_t results[], int* num_results) {
+cublasStatus_t cublasLtMatmulAlgoGetHeuristic(cublasLtHandle_t, cublasLtMatmulDesc_t desc,
+                                              cublasLtMatrixLayout_t a, cublasLtMatrixLayout_t b,
+                                              cublasLtMatrixLayout_t c, cublasLtMatrixLayout_t d,
+                                              cublasLtMatmulPreference_t handle, int num_wanted,
+                                              cublasLtMatmulHeuristicResult_t results[],
+                                              int* num_results) {
   FAIL_IF_ASKED(CUBLAS_STATUS_INTERNAL_ERROR);
   *num_results = 0;
   if (num_wanted < 1) return CUBLAS_STATUS_INVALID_VALUE;
@@ -390,9 +396,11 @@ cublasStatus_t cublasLtMatmul(cublasLtHandle_t handle, cublasLtMatmulDesc_t desc
     return CUBLAS_STATUS_INVALID_VALUE;
   }
   call.workspace = workspace;
-  const cudaError_t code = machine.Enqueue(stream, {"cublasLtMatmul", [&device, call] {
-    return emulation::Verdict("cublasLtMatmul", emulation::RunGemm(device.memory, call));
-  }});
+  const cudaError_t code =
+      machine.Enqueue(stream, {"cublasLtMatmul", [&device, call] {
+                                 return emulation::Verdict("cublasLtMatmul",
+                                                           emulation::RunGemm(device.memory, call));
+                               }});
   return code == cudaSuccess ? CUBLAS_STATUS_SUCCESS : CUBLAS_STATUS_EXECUTION_FAILED;
 }
 

@@ -58,7 +58,8 @@ struct Product {
     bias_values = Values<Out>(kM, 3);
     In* a = OnDevice(a_values);
     if (uninitialized_a) {
-      EXPECT_EQ(cudaMalloc(reinterpret_cast<void**>(&a), a_values.size() * sizeof(In)), cudaSuccess);
+      EXPECT_EQ(cudaMalloc(reinterpret_cast<void**>(&a), a_values.size() * sizeof(In)),
+                cudaSuccess);
     }
     In* b = OnDevice(b_values);
     Out* d = OnDevice(d_values);
@@ -71,7 +72,8 @@ struct Product {
     const int32_t op_b = transpose_b ? CUBLAS_OP_T : CUBLAS_OP_N;
     cublasLtMatmulDescSetAttribute(desc, CUBLASLT_MATMUL_DESC_TRANSA, &op_a, sizeof(op_a));
     cublasLtMatmulDescSetAttribute(desc, CUBLASLT_MATMUL_DESC_TRANSB, &op_b, sizeof(op_b));
-    cublasLtMatmulDescSetAttribute(desc, CUBLASLT_MATMUL_DESC_EPILOGUE, &epilogue, sizeof(epilogue));
+    cublasLtMatmulDescSetAttribute(desc, CUBLASLT_MATMUL_DESC_EPILOGUE, &epilogue,
+                                   sizeof(epilogue));
     cublasLtMatmulDescSetAttribute(desc, CUBLASLT_MATMUL_DESC_BIAS_POINTER, &bias, sizeof(bias));
     auto layout = [](cudaDataType_t type, int64_t rows, int64_t columns) {
       cublasLtMatrixLayout_t made;
@@ -80,7 +82,8 @@ struct Product {
                 CUBLAS_STATUS_SUCCESS);
       const int32_t count = kBatches;
       const int64_t stride = rows * columns;
-      cublasLtMatrixLayoutSetAttribute(made, CUBLASLT_MATRIX_LAYOUT_BATCH_COUNT, &count, sizeof(count));
+      cublasLtMatrixLayoutSetAttribute(made, CUBLASLT_MATRIX_LAYOUT_BATCH_COUNT, &count,
+                                       sizeof(count));
       cublasLtMatrixLayoutSetAttribute(made, CUBLASLT_MATRIX_LAYOUT_STRIDED_BATCH_OFFSET, &stride,
                                        sizeof(stride));
       return made;
@@ -97,9 +100,8 @@ struct Product {
     }
     cublasLtMatmulHeuristicResult_t result;
     int num_results = 0;
-    cublasStatus_t status =
-        cublasLtMatmulAlgoGetHeuristic(handle, desc, a_layout, b_layout, d_layout, d_layout,
-                                       preference, 1, &result, &num_results);
+    cublasStatus_t status = cublasLtMatmulAlgoGetHeuristic(
+        handle, desc, a_layout, b_layout, d_layout, d_layout, preference, 1, &result, &num_results);
     if (status == CUBLAS_STATUS_SUCCESS) {
       status = cublasLtMatmul(handle, desc, &alpha, a + shift, a_layout, b, b_layout, &beta, d,
                               d_layout, d, d_layout, &result.algo, nullptr, 0, nullptr);
@@ -187,7 +189,8 @@ TEST(CublasLtTest, ReadsWhatNobodyWrote) {
   F32Product product{.uninitialized_a = true};
   EXPECT_EQ(product.Run(), CUBLAS_STATUS_SUCCESS);
   EXPECT_EQ(cudaDeviceSynchronize(), cudaErrorIllegalAddress);
-  EXPECT_THAT(TakeErrors(), ElementsAre(HasSubstr("cublasLtMatmul reads 140 bytes that nobody wrote")));
+  EXPECT_THAT(TakeErrors(),
+              ElementsAre(HasSubstr("cublasLtMatmul reads 140 bytes that nobody wrote")));
 }
 
 }  // namespace

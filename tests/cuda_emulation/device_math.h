@@ -23,15 +23,15 @@ inline unsigned __umulhi(unsigned x, unsigned y) {
 
 // nvcc's min and max mix types by the usual conversions.
 template <typename T, typename U>
-  requires(std::is_arithmetic_v<T> && std::is_arithmetic_v<U>)
-constexpr std::common_type_t<T, U> min(T a, U b) {
+requires(std::is_arithmetic_v<T>&& std::is_arithmetic_v<U>) constexpr std::common_type_t<T, U> min(
+    T a, U b) {
   using Common = std::common_type_t<T, U>;
   return static_cast<Common>(b) < static_cast<Common>(a) ? static_cast<Common>(b)
                                                          : static_cast<Common>(a);
 }
 template <typename T, typename U>
-  requires(std::is_arithmetic_v<T> && std::is_arithmetic_v<U>)
-constexpr std::common_type_t<T, U> max(T a, U b) {
+requires(std::is_arithmetic_v<T>&& std::is_arithmetic_v<U>) constexpr std::common_type_t<T, U> max(
+    T a, U b) {
   using Common = std::common_type_t<T, U>;
   return static_cast<Common>(a) < static_cast<Common>(b) ? static_cast<Common>(b)
                                                          : static_cast<Common>(a);

@@ -18,8 +18,9 @@ T* DeviceArray(size_t n) {
 template <typename T>
 T* OnDevice(const std::vector<T>& values) {
   T* data = DeviceArray<T>(values.size());
-  EXPECT_EQ(cudaMemcpyAsync(data, values.data(), values.size() * sizeof(T), cudaMemcpyDefault, nullptr),
-            cudaSuccess);
+  EXPECT_EQ(
+      cudaMemcpyAsync(data, values.data(), values.size() * sizeof(T), cudaMemcpyDefault, nullptr),
+      cudaSuccess);
   EXPECT_EQ(cudaStreamSynchronize(nullptr), cudaSuccess);
   return data;
 }
@@ -27,7 +28,8 @@ T* OnDevice(const std::vector<T>& values) {
 template <typename T>
 std::vector<T> OnHost(const T* data, size_t n, cudaStream_t stream = nullptr) {
   std::vector<T> values(n);
-  EXPECT_EQ(cudaMemcpyAsync(values.data(), data, n * sizeof(T), cudaMemcpyDefault, stream), cudaSuccess);
+  EXPECT_EQ(cudaMemcpyAsync(values.data(), data, n * sizeof(T), cudaMemcpyDefault, stream),
+            cudaSuccess);
   return values;
 }
 

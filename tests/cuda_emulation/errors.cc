@@ -28,8 +28,8 @@ void FailProgram() {
   const std::lock_guard<std::mutex> lock(AllErrors().mutex);
   const size_t num_errors = AllErrors().messages.size();
   if (num_errors == 0) return;
-  fprintf(stderr, "emulated device: the program ends with %zu error(s), the first: %s\n", num_errors,
-          AllErrors().messages[0].c_str());
+  fprintf(stderr, "emulated device: the program ends with %zu error(s), the first: %s\n",
+          num_errors, AllErrors().messages[0].c_str());
   fflush(nullptr);
   _exit(kExitCode);
 }
@@ -77,8 +77,8 @@ std::string SourceLine(const void* instruction) {
   if (dladdr(instruction, &info) == 0 || info.dli_fname == nullptr) {
     return Format(" at %p", instruction);
   }
-  const uintptr_t offset = reinterpret_cast<uintptr_t>(instruction) -
-                           reinterpret_cast<uintptr_t>(info.dli_fbase);
+  const uintptr_t offset =
+      reinterpret_cast<uintptr_t>(instruction) - reinterpret_cast<uintptr_t>(info.dli_fbase);
   const std::string line =
       FirstLineOf(Format("addr2line -e '%s' 0x%zx 2>/dev/null", info.dli_fname, offset));
   if (!line.empty() && line[0] != '?') return " at " + line.substr(line.rfind('/') + 1);

@@ -188,18 +188,17 @@ bool Execution::BlockBarrier(bool predicate, int* count, const std::source_locat
 
 void Execution::ReleaseBarrier() {
   const unsigned n = num_threads();
-  const auto first = std::find_if(threads_.begin(), threads_.begin() + n, [](const Thread& t) {
-    return t.state == State::kAtBarrier;
-  });
+  const auto first = std::find_if(threads_.begin(), threads_.begin() + n,
+                                  [](const Thread& t) { return t.state == State::kAtBarrier; });
   for (unsigned i = 0; i < n; ++i) {
     const Thread& other = threads_[i];
     if (other.state == State::kAtBarrier && SameSite(other.site, first->site)) continue;
     const unsigned waiting = static_cast<unsigned>(first - threads_.begin());
     thread = waiting;
-    const std::string who = "thread " + IndexText(thread_indices[i]) +
-                            (other.state == State::kExited
-                                 ? " has exited"
-                                 : " waits at the one at " + SiteText(other.site));
+    const std::string who =
+        "thread " + IndexText(thread_indices[i]) +
+        (other.state == State::kExited ? " has exited"
+                                       : " waits at the one at " + SiteText(other.site));
     failure_ = cudaErrorLaunchFailure;
     ReportError(DescribeStamp(since_barrier | Stamp{waiting} << kThreadShift) +
                 ": divergent barrier: it waits at " + SiteText(first->site) + ", " + who);
@@ -299,7 +298,8 @@ void Execution::Stop(cudaError_t code, const std::string& what) {
 }
 
 std::string Execution::DescribeStamp(Stamp stamp) const {
-  const auto after = std::upper_bound(block_intervals_.begin(), block_intervals_.end(), IntervalOf(stamp));
+  const auto after =
+      std::upper_bound(block_intervals_.begin(), block_intervals_.end(), IntervalOf(stamp));
   const uint64_t number = static_cast<uint64_t>(after - block_intervals_.begin()) - 1;
   return "kernel " + FunctionName(launch->kernel) + ", block " +
          IndexText(BlockIndexOf(number, launch->grid)) + ", thread " +

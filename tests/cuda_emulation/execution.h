@@ -41,24 +41,25 @@ class Execution {
   // The execution whose kernel runs on this thread; null in host code.
   static Execution* Current() { return current_; }
 
-  // Ends the launch from inside of one of its threads: "kernel k, block (0,0,0), thread (1,0,0): what".
+  // Ends the launch from inside of one of its threads: "kernel k, block (0,0,0), thread (1,0,0):
+  // what".
   [[noreturn]] void Stop(cudaError_t code, const std::string& what);
   // Who a stamp of this launch stands for.
   std::string DescribeStamp(Stamp stamp) const;
 
   bool BlockBarrier(bool predicate, int* count, const std::source_location& site);
-  // All lanes of the mask come together; the last to come calls combine(records, mask), where a lane's
-  // record is what it came with, until all go on.
+  // All lanes of the mask come together; the last to come calls combine(records, mask), where a
+  // lane's record is what it came with, until all go on.
   void WarpMeeting(WarpOperation operation, uint32_t mask, void* record,
                    void (*combine)(void* const* records, uint32_t mask),
                    const std::source_location& site);
 
   // What accesses are checked against.
   uintptr_t stack_begin = 0;
-  Stamp me = 0;                // Interval, thread and warp interval of the running thread.
-  Stamp since_launch = 0;      // The first stamp of the launch,
-  Stamp since_block = 0;       // of the running block,
-  Stamp since_barrier = 0;     // and of its running interval.
+  Stamp me = 0;             // Interval, thread and warp interval of the running thread.
+  Stamp since_launch = 0;   // The first stamp of the launch,
+  Stamp since_block = 0;    // of the running block,
+  Stamp since_barrier = 0;  // and of its running interval.
   DeviceMemory& memory;
   const PinnedMemory& pinned;
 
@@ -104,9 +105,10 @@ class Execution {
   Fiber* running_ = nullptr;
   unsigned num_threads_ = 0;  // Of a block.
   uint64_t interval_ = 0;
-  std::vector<uint64_t> block_intervals_;  // The first interval of each block of the launch, in order.
-  int barrier_count_ = 0;                  // Threads that came with true,
-  int last_barrier_count_ = 0;             // and to the barrier before.
+  std::vector<uint64_t>
+      block_intervals_;         // The first interval of each block of the launch, in order.
+  int barrier_count_ = 0;       // Threads that came with true,
+  int last_barrier_count_ = 0;  // and to the barrier before.
   cudaError_t failure_ = cudaSuccess;
 };
 

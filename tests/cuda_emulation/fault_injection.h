@@ -1,6 +1,6 @@
-// Calls that fail because a test wants them to. Every call of the stand-ins' functions is of a site, the
-// place that it returns to; a test runs something once to learn its sites, and then again for each of
-// them with the first call from there failing.
+// Calls that fail because a test wants them to. Every call of the stand-ins' functions is of a
+// site, the place that it returns to; a test runs something once to learn its sites, and then again
+// for each of them with the first call from there failing.
 #pragma once
 
 #include <cstdint>
@@ -12,11 +12,11 @@ bool FailsNow(const char* function, const void* caller);
 }  // namespace trireme::emulation
 
 // First in a function of a CUDA library: returns `code` when a test asks for it.
-#define FAIL_IF_ASKED(code)                                                            \
-  do {                                                                                 \
+#define FAIL_IF_ASKED(code)                                                                   \
+  do {                                                                                        \
     if (::trireme::emulation::FailsNow(__func__, __builtin_return_address(0))) [[unlikely]] { \
-      return code;                                                                     \
-    }                                                                                  \
+      return code;                                                                            \
+    }                                                                                         \
   } while (false)
 
 // A plug-in hides its own symbols; these are what tests look up in it.

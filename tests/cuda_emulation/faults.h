@@ -1,5 +1,5 @@
-// SIGSEGV, for what only the processor sees: the host that touches a device's memory, and kernels whose
-// frames outgrow their fiber's stack. Says so and lets the signal kill the program.
+// SIGSEGV, for what only the processor sees: the host that touches a device's memory, and kernels
+// whose frames outgrow their fiber's stack. Says so and lets the signal kill the program.
 #pragma once
 
 namespace trireme::emulation {

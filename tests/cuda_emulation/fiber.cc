@@ -10,8 +10,8 @@
 #error "the emulated device switches stacks in x86-64 assembly"
 #endif
 
-// System V ABI: rbx, rbp and r12 to r15 survive a call. The control words of the floating-point units
-// do too, and nobody changes them.
+// System V ABI: rbx, rbp and r12 to r15 survive a call. The control words of the floating-point
+// units do too, and nobody changes them.
 asm(R"(
     .text
     .p2align 4

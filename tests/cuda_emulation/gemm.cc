@@ -37,8 +37,7 @@ std::string ForColumns(const void* data, const GemmLayout& layout, const Check& 
     const uint64_t num_runs = dense ? 1 : extent.count;
     const size_t run_bytes = extent.length * bytes * (dense ? extent.count : 1);
     for (uint64_t i = 0; i < num_runs; ++i) {
-      std::string wrong =
-          check(begin + i * static_cast<uint64_t>(layout.ld) * bytes, run_bytes);
+      std::string wrong = check(begin + i * static_cast<uint64_t>(layout.ld) * bytes, run_bytes);
       if (!wrong.empty()) return wrong;
     }
   }
@@ -49,7 +48,8 @@ bool Overlap(const void* p, const GemmLayout& p_layout, const void* q, const Gem
   auto range = [](const void* data, const GemmLayout& layout) {
     const Extent extent = ExtentOf(layout);
     const auto begin = reinterpret_cast<uintptr_t>(data);
-    const uint64_t elements = (extent.count - 1) * static_cast<uint64_t>(layout.ld) + extent.length +
+    const uint64_t elements = (extent.count - 1) * static_cast<uint64_t>(layout.ld) +
+                              extent.length +
                               static_cast<uint64_t>((layout.num_batches - 1) * layout.batch_stride);
     return std::pair(begin, begin + elements * TypeBytes(layout.type));
   };
@@ -106,7 +106,8 @@ std::vector<T> Unpack(const void* data, const GemmLayout& layout, int64_t batch,
   std::vector<T> values(rows * columns);
   for (uint64_t j = 0; j < columns; ++j) {
     for (uint64_t i = 0; i < rows; ++i) {
-      T value = static_cast<T>(Load(begin + (by_rows ? i * ld + j : j * ld + i) * bytes, layout.type));
+      T value =
+          static_cast<T>(Load(begin + (by_rows ? i * ld + j : j * ld + i) * bytes, layout.type));
       if (tf32) value = static_cast<T>(RoundToTf32(static_cast<float>(value)));
       values[j * rows + i] = value;
     }
@@ -216,8 +217,13 @@ std::string RunGemm(DeviceMemory& memory, const GemmCall& call) {
   if (wrong.empty()) wrong = ForColumns(call.b, call.b_layout, read);
   if (wrong.empty() && call.beta != 0) wrong = ForColumns(call.c, call.c_layout, read);
   if (wrong.empty() && call.bias != nullptr) {
-    GemmLayout bias = {d.type, d.rows, 1, static_cast<int64_t>(d.rows), CUBLASLT_ORDER_COL,
-                       call.bias_batch_stride == 0 ? 1 : d.num_batches, call.bias_batch_stride};
+    GemmLayout bias = {d.type,
+                       d.rows,
+                       1,
+                       static_cast<int64_t>(d.rows),
+                       CUBLASLT_ORDER_COL,
+                       call.bias_batch_stride == 0 ? 1 : d.num_batches,
+                       call.bias_batch_stride};
     wrong = ForColumns(call.bias, bias, read);
   }
   if (wrong.empty() && call.workspace_bytes > 0) {
@@ -225,13 +231,18 @@ std::string RunGemm(DeviceMemory& memory, const GemmCall& call) {
     wrong = memory.Write(call.workspace, call.workspace_bytes);
     if (wrong.empty()) memset(call.workspace, 0xAB, std::min<size_t>(call.workspace_bytes, 4096));
   }
-  if (wrong.empty() && (Overlap(call.d, d, call.a, call.a_layout) ||
-                        Overlap(call.d, d, call.b, call.b_layout))) {
+  if (wrong.empty() &&
+      (Overlap(call.d, d, call.a, call.a_layout) || Overlap(call.d, d, call.b, call.b_layout))) {
     wrong = "writes over a or b: " + memory.Describe(call.d);
   }
   if (wrong.empty() && call.aux != nullptr) {
-    const GemmLayout aux = {d.type, d.rows, d.columns, call.aux_ld, CUBLASLT_ORDER_COL,
-                            d.num_batches, call.aux_batch_stride};
+    const GemmLayout aux = {d.type,
+                            d.rows,
+                            d.columns,
+                            call.aux_ld,
+                            CUBLASLT_ORDER_COL,
+                            d.num_batches,
+                            call.aux_batch_stride};
     wrong = ForColumns(call.aux, aux, write);
   }
   if (wrong.empty()) wrong = ForColumns(call.d, d, write);

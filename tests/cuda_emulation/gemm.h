@@ -1,5 +1,5 @@
-// The products that the stand-in for cuBLASLt computes: d = epilogue(alpha op(a) op(b) + beta c), batch
-// after batch, over memory of an emulated device that is checked first.
+// The products that the stand-in for cuBLASLt computes: d = epilogue(alpha op(a) op(b) + beta c),
+// batch after batch, over memory of an emulated device that is checked first.
 #pragma once
 
 #include <cublasLt.h>
@@ -26,7 +26,7 @@ struct GemmCall {
   cublasLtEpilogue_t epilogue = CUBLASLT_EPILOGUE_DEFAULT;
   const void* bias = nullptr;  // Of the type of d.
   int64_t bias_batch_stride = 0;
-  void* aux = nullptr;         // Of the type of d: what went into the activation.
+  void* aux = nullptr;  // Of the type of d: what went into the activation.
   int64_t aux_ld = 0;
   int64_t aux_batch_stride = 0;
   double alpha = 1, beta = 0;

@@ -1,5 +1,5 @@
-// What the emulated device says of kernels: each check is tripped by one launch, and not by its right
-// neighbour.
+// What the emulated device says of kernels: each check is tripped by one launch, and not by its
+// right neighbour.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -67,7 +67,8 @@ TEST_F(KernelChecksTest, OutOfBounds) {
   ExpectError(Launch(WriteAt, 1, 1, 0, nullptr, x_, kCount), cudaErrorIllegalAddress,
               {"WriteAt, block (0,0,0), thread (0,0,0): writes 4 bytes out of bounds",
                "0 bytes past the end of the 4000-byte allocation", "test_kernels.cu:"});
-  ExpectError(Launch(WriteAt, 1, 1, 0, nullptr, x_, -1), cudaErrorIllegalAddress, {"out of bounds"});
+  ExpectError(Launch(WriteAt, 1, 1, 0, nullptr, x_, -1), cudaErrorIllegalAddress,
+              {"out of bounds"});
   ExpectFine(Launch(WriteShared, 1, 1, 10, nullptr, 9));
   ExpectError(Launch(WriteShared, 1, 1, 10, nullptr, 10), cudaErrorIllegalAddress,
               {"outside of the 10 bytes", "byte 10 of shared memory"});
@@ -83,7 +84,8 @@ TEST_F(KernelChecksTest, MemoryOfTheHost) {
   ASSERT_EQ(cudaHostAlloc(reinterpret_cast<void**>(&pinned), 8, cudaHostAllocMapped), cudaSuccess);
   ExpectFine(Launch(WriteAt, 1, 1, 0, nullptr, pinned, 1));
   EXPECT_EQ(pinned[1], 1);
-  ExpectError(Launch(WriteAt, 1, 1, 0, nullptr, pinned, 2), cudaErrorIllegalAddress, {"host memory"});
+  ExpectError(Launch(WriteAt, 1, 1, 0, nullptr, pinned, 2), cudaErrorIllegalAddress,
+              {"host memory"});
   EXPECT_EQ(cudaFreeHost(pinned), cudaSuccess);
 }
 
@@ -229,7 +231,8 @@ TEST_F(KernelChecksTest, WarpOperations) {
 TEST_F(KernelChecksTest, WarpMasks) {
   int* results = DeviceArray<int>(32);
   ExpectFine(Launch(ShuffleInHalf, 1, 32, 0, nullptr, results, 0xFFFFu));
-  ExpectError(Launch(ShuffleInHalf, 1, 32, 0, nullptr, results, 0xFFFFFFFFu), cudaErrorLaunchFailure,
+  ExpectError(Launch(ShuffleInHalf, 1, 32, 0, nullptr, results, 0xFFFFFFFFu),
+              cudaErrorLaunchFailure,
               {"__shfl_xor_sync with mask 0xffffffff", "but lane 16 has exited"});
   ExpectError(Launch(ShuffleInHalf, 1, 32, 0, nullptr, results, 0xFFFEu), cudaErrorLaunchFailure,
               {"which leaves out its own lane 0"});
@@ -276,9 +279,11 @@ TEST_F(KernelChecksTest, MatrixMultiply) {
 TEST_F(KernelChecksTest, LaunchLimits) {
   ExpectFine(Launch(LoopOfBarriers, 1, dim3(32, 4, 8), 0, nullptr, 1));
   EXPECT_EQ(Launch(LoopOfBarriers, 1, 1025, 0, nullptr, 1), cudaErrorInvalidConfiguration);
-  EXPECT_EQ(Launch(LoopOfBarriers, 1, dim3(1, 1, 65), 0, nullptr, 1), cudaErrorInvalidConfiguration);
+  EXPECT_EQ(Launch(LoopOfBarriers, 1, dim3(1, 1, 65), 0, nullptr, 1),
+            cudaErrorInvalidConfiguration);
   EXPECT_EQ(Launch(LoopOfBarriers, 0, 32, 0, nullptr, 1), cudaErrorInvalidConfiguration);
-  EXPECT_EQ(Launch(LoopOfBarriers, dim3(1, 65536), 1, 0, nullptr, 1), cudaErrorInvalidConfiguration);
+  EXPECT_EQ(Launch(LoopOfBarriers, dim3(1, 65536), 1, 0, nullptr, 1),
+            cudaErrorInvalidConfiguration);
   EXPECT_EQ(cudaGetLastError(), cudaErrorInvalidConfiguration);
   EXPECT_EQ(cudaGetLastError(), cudaSuccess);
   EXPECT_EQ(Launch(TakeHuge, 1, 1, 0, nullptr, Huge()), cudaErrorInvalidValue);

@@ -43,8 +43,7 @@ EmulatedDevice* Machine::device(int index) {
   auto& device = devices_[static_cast<size_t>(index)];
   if (device == nullptr) {
     const uint64_t mib = EnvironmentNumber("TRIREME_EMULATED_GPU_MIB", 4096);
-    device = std::make_unique<EmulatedDevice>(index, static_cast<size_t>(mib) << 20,
-                                              pinned_);
+    device = std::make_unique<EmulatedDevice>(index, static_cast<size_t>(mib) << 20, pinned_);
     device->random = seed_ * 8 + static_cast<uint64_t>(index) + 1;
     std::thread([this, &device = *device] { Work(device); }).detach();
   }

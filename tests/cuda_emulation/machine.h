@@ -1,8 +1,8 @@
 // The emulated machine: its devices, and on each the streams of work and the worker that runs it.
 //
-// Work is queued and runs when somebody waits for it, or after kPatience without news, so that ranks
-// that wait for each other never do so for ever. Which stream goes first, among those whose next task
-// may run, is the seed's choice.
+// Work is queued and runs when somebody waits for it, or after kPatience without news, so that
+// ranks that wait for each other never do so for ever. Which stream goes first, among those whose
+// next task may run, is the seed's choice.
 #pragma once
 
 #include <cuda_runtime_api.h>
@@ -28,8 +28,8 @@ inline constexpr std::chrono::milliseconds kPatience{20};
 class EmulatedDevice;
 
 struct EventState {
-  uint64_t recorded = 0;   // How often it was recorded,
-  uint64_t completed = 0;  // and up to which of them has happened,
+  uint64_t recorded = 0;                       // How often it was recorded,
+  uint64_t completed = 0;                      // and up to which of them has happened,
   std::chrono::steady_clock::time_point time;  // when.
   EmulatedDevice* device = nullptr;            // Where it was recorded last.
 };
@@ -39,7 +39,7 @@ struct Task {
   // cudaErrorNotReady: it has not ended, and wants to be run again when others had their turn.
   std::function<cudaError_t()> run;
   std::function<bool()> ready = nullptr;  // Empty: always. Called with the machine's mutex held.
-  uint64_t number = 0;          // In the order of the host's calls.
+  uint64_t number = 0;                    // In the order of the host's calls.
 };
 
 }  // namespace trireme::emulation

@@ -191,9 +191,8 @@ std::string DeviceMemory::Describe(const void* pointer) const {
   const auto& [begin, allocation] = *found;
   auto describe = [&](const char* what, size_t start, size_t bytes, bool live) {
     const size_t into = offset - start;
-    std::string text = into < bytes || !live
-                           ? Format("byte %zu", into)
-                           : Format("%zu bytes past the end", into - bytes);
+    std::string text = into < bytes || !live ? Format("byte %zu", into)
+                                             : Format("%zu bytes past the end", into - bytes);
     return text + Format(" of the %s%zu-byte %s at 0x%" PRIxPTR, live ? "" : "freed ", bytes, what,
                          begin_ + start);
   };
@@ -218,8 +217,7 @@ void DeviceMemory::Open() {
 
 void DeviceMemory::Close() {
   const std::lock_guard<std::mutex> lock(mutex_);
-  if (--num_open_ == 0 &&
-      mprotect(reinterpret_cast<void*>(begin_), range_bytes_, PROT_NONE) != 0) {
+  if (--num_open_ == 0 && mprotect(reinterpret_cast<void*>(begin_), range_bytes_, PROT_NONE) != 0) {
     perror("emulated device: close memory");
     abort();
   }
@@ -259,7 +257,8 @@ bool IsReadOnlyProgramData(const void* pointer, size_t bytes) {
     uintptr_t begin;
     uintptr_t end;
     bool found;
-  } query = {reinterpret_cast<uintptr_t>(pointer), reinterpret_cast<uintptr_t>(pointer) + bytes, false};
+  } query = {reinterpret_cast<uintptr_t>(pointer), reinterpret_cast<uintptr_t>(pointer) + bytes,
+             false};
   dl_iterate_phdr(
       [](dl_phdr_info* info, size_t, void* data) {
         auto& wanted = *static_cast<Query*>(data);

@@ -1,5 +1,5 @@
-// Memory of an emulated device: a range of addresses that the host may not touch, handed out in pages
-// with untouchable ones between them; and pinned host memory, which kernels may touch.
+// Memory of an emulated device: a range of addresses that the host may not touch, handed out in
+// pages with untouchable ones between them; and pinned host memory, which kernels may touch.
 #pragma once
 
 #include <cstddef>
@@ -32,14 +32,16 @@ class DeviceMemory {
   size_t Offset(const void* pointer) const { return reinterpret_cast<uintptr_t>(pointer) - begin_; }
   uintptr_t begin() const { return begin_; }
   size_t shared_offset() const { return shared_offset_; }
-  unsigned char* shared() const { return reinterpret_cast<unsigned char*>(begin_ + shared_offset_); }
+  unsigned char* shared() const {
+    return reinterpret_cast<unsigned char*>(begin_ + shared_offset_);
+  }
   size_t range_bytes() const { return range_bytes_; }
   Shadow& shadow() { return shadow_; }
   const Shadow& shadow() const { return shadow_; }
   int device() const { return device_; }
 
-  // What is wrong with reading or writing [pointer, pointer + bytes) as copies and library calls do;
-  // empty if nothing is. A write marks the bytes as written.
+  // What is wrong with reading or writing [pointer, pointer + bytes) as copies and library calls
+  // do; empty if nothing is. A write marks the bytes as written.
   std::string Read(const void* pointer, size_t bytes) const;
   std::string Write(void* pointer, size_t bytes);
   // As Read, for a copy, which what nobody wrote survives.
@@ -81,7 +83,8 @@ class DeviceMemory {
   const uintptr_t begin_;
   Shadow shadow_;
   mutable std::mutex mutex_;
-  std::map<size_t, Allocation> allocations_;  // By offset; freed ones until their place is used again.
+  std::map<size_t, Allocation>
+      allocations_;  // By offset; freed ones until their place is used again.
   size_t allocated_ = 0;
   size_t next_offset_ = kPageBytes;
   int num_open_ = 0;

@@ -1,7 +1,6 @@
-// NCCL by its names (version 2.28). Groups, non-blocking communicators and what is refused are as its
-// documentation has them.
+// NCCL by its names (version 2.28). Groups, non-blocking communicators and what is refused are as
+// its documentation has them.
 #include <nccl.h>
-
 #include <unistd.h>
 
 #include <cstring>
@@ -108,7 +107,8 @@ ncclResult_t ncclCommSplit(ncclComm_t comm, int color, int key, ncclComm_t* spli
   *split = nullptr;
   const ncclResult_t state = comm->communicator->Poll();
   if (state != ncclSuccess) return state == ncclInProgress ? ncclInvalidArgument : state;
-  const bool blocking = config != nullptr ? emulation::IsBlocking(config) : comm->communicator->blocking();
+  const bool blocking =
+      config != nullptr ? emulation::IsBlocking(config) : comm->communicator->blocking();
   auto made = comm->communicator->Split(color, key, blocking);
   if (made == nullptr) return ncclSuccess;
   *split = new ncclComm{std::move(made)};
@@ -223,13 +223,14 @@ ncclResult_t ncclGroupEnd() {
   ncclResult_t result = ncclSuccess;
   for (auto& member : std::exchange(group.members, {})) {
     const ncclResult_t issued = member.communicator->Issue(std::move(member.calls), member.stream);
-    if (issued != ncclSuccess && (result == ncclSuccess || result == ncclInProgress)) result = issued;
+    if (issued != ncclSuccess && (result == ncclSuccess || result == ncclInProgress))
+      result = issued;
   }
   return result;
 }
 
-ncclResult_t ncclSend(const void* data, size_t count, ncclDataType_t type, int peer, ncclComm_t comm,
-                      cudaStream_t stream) {
+ncclResult_t ncclSend(const void* data, size_t count, ncclDataType_t type, int peer,
+                      ncclComm_t comm, cudaStream_t stream) {
   FAIL_IF_ASKED(ncclInternalError);
   CollectiveCall call = {CollectiveKind::kSend, data, nullptr, count, type};
   call.peer = peer;
@@ -245,7 +246,8 @@ ncclResult_t ncclRecv(void* data, size_t count, ncclDataType_t type, int peer, n
 ncclResult_t ncclAllReduce(const void* send, void* receive, size_t count, ncclDataType_t type,
                            ncclRedOp_t op, ncclComm_t comm, cudaStream_t stream) {
   FAIL_IF_ASKED(ncclInternalError);
-  return emulation::Submit(comm, {CollectiveKind::kAllReduce, send, receive, count, type, op}, stream);
+  return emulation::Submit(comm, {CollectiveKind::kAllReduce, send, receive, count, type, op},
+                           stream);
 }
 ncclResult_t ncclReduce(const void* send, void* receive, size_t count, ncclDataType_t type,
                         ncclRedOp_t op, int root, ncclComm_t comm, cudaStream_t stream) {

@@ -27,7 +27,8 @@ Communicator::Communicator(std::string name, int num_ranks, int rank, EmulatedDe
   Attach();
 }
 
-Communicator::Communicator(std::shared_ptr<Communicator> parent, int split, int color, bool blocking)
+Communicator::Communicator(std::shared_ptr<Communicator> parent, int split, int color,
+                           bool blocking)
     : device_(parent->device_),
       blocking_(blocking),
       parent_(std::move(parent)),
@@ -77,8 +78,8 @@ void Communicator::FinishInit() {
   if (segment_ == nullptr || !segment_->AllPresent()) return;
   const int duplicate = segment_->FirstOfDuplicates();
   if (duplicate >= 0) {
-    last_error_ = Format("Duplicate GPU detected: rank %d and another are both on device %d", duplicate,
-                         segment_->DeviceOf(duplicate));
+    last_error_ = Format("Duplicate GPU detected: rank %d and another are both on device %d",
+                         duplicate, segment_->DeviceOf(duplicate));
     state_ = ncclInvalidUsage;
     return;
   }
@@ -110,8 +111,9 @@ ncclResult_t Communicator::CheckCall(const CollectiveCall& call) const {
   if (NcclTypeBytes(call.type) == 0 || call.peer < 0 || call.peer >= num_ranks_) {
     return ncclInvalidArgument;
   }
-  if (call.count > 0 && ((sends && call.send == nullptr && call.kind != CollectiveKind::kBroadcast) ||
-                         (receives && call.receive == nullptr && call.kind != CollectiveKind::kReduce))) {
+  if (call.count > 0 &&
+      ((sends && call.send == nullptr && call.kind != CollectiveKind::kBroadcast) ||
+       (receives && call.receive == nullptr && call.kind != CollectiveKind::kReduce))) {
     return ncclInvalidArgument;
   }
   return ncclSuccess;
@@ -148,8 +150,9 @@ ncclResult_t Communicator::Enqueue(const std::shared_ptr<Work>& work, CUstream_s
   // The last owner of a communicator may be its work.
   const auto self = shared_from_this();
   const cudaError_t code = Machine::Get().Enqueue(
-      stream, {"NCCL", [self, work] { return self->Run(*work); },
-               [self, number = work->number] { return self->aborted_ || self->num_done_ == number; }});
+      stream,
+      {"NCCL", [self, work] { return self->Run(*work); },
+       [self, number = work->number] { return self->aborted_ || self->num_done_ == number; }});
   return code == cudaSuccess ? ncclSuccess : ncclUnhandledCudaError;
 }
 

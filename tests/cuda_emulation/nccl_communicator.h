@@ -26,7 +26,8 @@ class Communicator : public std::enable_shared_from_this<Communicator> {
   ncclResult_t Poll();
   ncclResult_t WaitUntilReady();
 
-  // Work that goes out as one: the calls of a group. ncclInProgress where it is left to a later Poll.
+  // Work that goes out as one: the calls of a group. ncclInProgress where it is left to a later
+  // Poll.
   ncclResult_t Issue(std::vector<CollectiveCall> calls, cudaStream_t stream);
   ncclResult_t CheckCall(const CollectiveCall& call) const;
 

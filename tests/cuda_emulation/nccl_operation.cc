@@ -31,8 +31,8 @@ const char* KindName(CollectiveKind kind) {
 }
 
 const char* TypeName(ncclDataType_t type) {
-  constexpr const char* kNames[] = {"int8",    "uint8",   "int32",   "uint32",  "int64",
-                                    "uint64",  "float16", "float32", "float64", "bfloat16"};
+  constexpr const char* kNames[] = {"int8",   "uint8",   "int32",   "uint32",  "int64",
+                                    "uint64", "float16", "float32", "float64", "bfloat16"};
   return type >= 0 && static_cast<size_t>(type) < std::size(kNames) ? kNames[type] : "?";
 }
 
@@ -117,7 +117,8 @@ size_t NcclTypeBytes(ncclDataType_t type) {
 std::string DescribeCall(const CollectiveCall& call) {
   std::string text = Format("%s of %llu %s", KindName(call.kind),
                             static_cast<unsigned long long>(call.count), TypeName(call.type));
-  if (Reduces(call.kind)) text += std::string(", ") + OpName(call.scaled ? kScaledSum : uint32_t{call.op});
+  if (Reduces(call.kind))
+    text += std::string(", ") + OpName(call.scaled ? kScaledSum : uint32_t{call.op});
   if (HasRoot(call.kind)) text += Format(", root %d", call.peer);
   if (call.kind == CollectiveKind::kSend) text += Format(" to %d", call.peer);
   if (call.kind == CollectiveKind::kRecv) text += Format(" from %d", call.peer);
@@ -153,13 +154,21 @@ Operation::Header Operation::MakeHeader() const {
 }
 
 void Operation::Send(int peer, const void* data, size_t bytes) {
-  sends_.push_back({&segment_.ring(is_collective_, rank_, peer), peer, MakeHeader(),
-                    static_cast<const unsigned char*>(data), {}, bytes});
+  sends_.push_back({&segment_.ring(is_collective_, rank_, peer),
+                    peer,
+                    MakeHeader(),
+                    static_cast<const unsigned char*>(data),
+                    {},
+                    bytes});
 }
 
 void Operation::Receive(int peer, size_t bytes) {
-  receives_.push_back({&segment_.ring(is_collective_, peer, rank_), peer, {}, nullptr,
-                       std::vector<unsigned char>(bytes), bytes});
+  receives_.push_back({&segment_.ring(is_collective_, peer, rank_),
+                       peer,
+                       {},
+                       nullptr,
+                       std::vector<unsigned char>(bytes),
+                       bytes});
 }
 
 std::string Operation::Begin(DeviceMemory& memory) {
@@ -267,12 +276,14 @@ bool Operation::Advance(Taken& taken) {
       if (transfer.done()) continue;
       if (std::find(blocked.begin(), blocked.end(), transfer.ring) == blocked.end()) {
         const bool had_header = transfer.moved >= sizeof(Header);
-        move(transfer, reinterpret_cast<const unsigned char*>(&transfer.header), sizeof(Header), 0, out);
+        move(transfer, reinterpret_cast<const unsigned char*>(&transfer.header), sizeof(Header), 0,
+             out);
         if (!out && !had_header && transfer.moved >= sizeof(Header)) {
           CheckHeader(transfer);
           if (!mismatch_.empty()) return moved;  // What follows is not ours.
         }
-        move(transfer, out ? transfer.from : transfer.bytes.data(), transfer.size, sizeof(Header), out);
+        move(transfer, out ? transfer.from : transfer.bytes.data(), transfer.size, sizeof(Header),
+             out);
       }
       if (!transfer.done()) {
         blocked.push_back(transfer.ring);

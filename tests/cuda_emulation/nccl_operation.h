@@ -1,8 +1,9 @@
-// Operations of the emulated NCCL: each is bytes to send to peers, bytes to receive, and what to make
-// of them. An operation advances as far as its peers let it and never blocks its device's worker.
+// Operations of the emulated NCCL: each is bytes to send to peers, bytes to receive, and what to
+// make of them. An operation advances as far as its peers let it and never blocks its device's
+// worker.
 //
-// Before its bytes goes a header that says what the sender believes the operation is. Every rank of a
-// collective sends one to every other, so ranks that call different things are found.
+// Before its bytes goes a header that says what the sender believes the operation is. Every rank of
+// a collective sends one to every other, so ranks that call different things are found.
 #pragma once
 
 #include <nccl.h>
@@ -81,7 +82,7 @@ class Operation {
     Ring* ring;
     int peer;
     Header header;
-    const unsigned char* from;  // Of what is sent.
+    const unsigned char* from;         // Of what is sent.
     std::vector<unsigned char> bytes;  // Received.
     size_t size;
     size_t moved = 0;  // Header included.

@@ -64,8 +64,9 @@ Segment::~Segment() {
 }
 
 bool Segment::AllPresent() const {
-  return std::all_of(shared_->present, shared_->present + num_ranks_,
-                     [](const auto& present) { return present.load(std::memory_order_acquire) != 0; });
+  return std::all_of(shared_->present, shared_->present + num_ranks_, [](const auto& present) {
+    return present.load(std::memory_order_acquire) != 0;
+  });
 }
 
 int Segment::FirstOfDuplicates() const {

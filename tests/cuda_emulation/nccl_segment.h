@@ -1,5 +1,6 @@
 // What the ranks of an emulated communicator share, threads of a process or processes: a segment of
-// POSIX shared memory named after the unique id, with a ring of bytes for every ordered pair of ranks.
+// POSIX shared memory named after the unique id, with a ring of bytes for every ordered pair of
+// ranks.
 #pragma once
 
 #include <atomic>

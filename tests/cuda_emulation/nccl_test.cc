@@ -1,5 +1,5 @@
-// The stand-in for NCCL between ranks that are threads, each with a device: collectives against their
-// definition, and ranks that do not agree.
+// The stand-in for NCCL between ranks that are threads, each with a device: collectives against
+// their definition, and ranks that do not agree.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <nccl.h>
@@ -49,8 +49,9 @@ struct Rank {
   T* Device(const std::vector<T>& values) const {
     void* data = nullptr;
     EXPECT_EQ(cudaMalloc(&data, values.size() * sizeof(T)), cudaSuccess);
-    EXPECT_EQ(cudaMemcpyAsync(data, values.data(), values.size() * sizeof(T), cudaMemcpyDefault, stream),
-              cudaSuccess);
+    EXPECT_EQ(
+        cudaMemcpyAsync(data, values.data(), values.size() * sizeof(T), cudaMemcpyDefault, stream),
+        cudaSuccess);
     return static_cast<T*>(data);
   }
   template <typename T>
@@ -102,8 +103,9 @@ TEST(NcclTest, AllReduce) {
     EXPECT_THAT(rank.Host(data, n), Each(6.0f));
     float scale = 0.5f;
     ncclRedOp_t op;
-    ASSERT_EQ(ncclRedOpCreatePreMulSum(&op, &scale, ncclFloat32, ncclScalarHostImmediate, rank.comm),
-              ncclSuccess);
+    ASSERT_EQ(
+        ncclRedOpCreatePreMulSum(&op, &scale, ncclFloat32, ncclScalarHostImmediate, rank.comm),
+        ncclSuccess);
     rank.Issue(ncclAllReduce(data, data, n, ncclFloat32, op, rank.comm, rank.stream));
     EXPECT_THAT(rank.Host(data, n), Each(9.0f));
     EXPECT_EQ(ncclRedOpDestroy(op, rank.comm), ncclSuccess);
@@ -147,7 +149,8 @@ TEST(NcclTest, Split) {
     ncclComm_t half = nullptr;
     ncclConfig_t config = NonBlocking();
     // Ranks 0 and 2 in reverse, and rank 1 alone.
-    ASSERT_THAT(ncclCommSplit(rank.comm, rank.rank % 2, -rank.rank, &half, &config), ncclInProgress);
+    ASSERT_THAT(ncclCommSplit(rank.comm, rank.rank % 2, -rank.rank, &half, &config),
+                ncclInProgress);
     ASSERT_EQ(Polled(half), ncclSuccess);
     int count = 0, place = -1;
     EXPECT_EQ(ncclCommCount(half, &count), ncclSuccess);
@@ -155,7 +158,8 @@ TEST(NcclTest, Split) {
     EXPECT_EQ(count, rank.rank == 1 ? 1 : 2);
     EXPECT_EQ(place, rank.rank == 0 ? 1 : 0);
     float* data = rank.Device(std::vector<float>{static_cast<float>(rank.rank)});
-    ASSERT_THAT(ncclAllReduce(data, data, 1, ncclFloat32, ncclSum, half, rank.stream), ncclInProgress);
+    ASSERT_THAT(ncclAllReduce(data, data, 1, ncclFloat32, ncclSum, half, rank.stream),
+                ncclInProgress);
     ASSERT_EQ(Polled(half), ncclSuccess);
     EXPECT_THAT(rank.Host(data, 1), ElementsAre(rank.rank == 1 ? 1.0f : 2.0f));
     EXPECT_EQ(ncclCommDestroy(half), ncclSuccess);
@@ -193,7 +197,8 @@ TEST(NcclTest, APeerThatDoesNotComeIsWaitedForUntilAbort) {
 TEST(NcclTest, UsedBeforeItIsPolled) {
   RunRanks(2, [](Rank& rank) {
     float* data = rank.Device(std::vector<float>(8, 1));
-    EXPECT_EQ(ncclAllReduce(data, data, 8, ncclFloat32, ncclSum, rank.comm, rank.stream), ncclInProgress);
+    EXPECT_EQ(ncclAllReduce(data, data, 8, ncclFloat32, ncclSum, rank.comm, rank.stream),
+              ncclInProgress);
     EXPECT_EQ(ncclAllReduce(data, data, 8, ncclFloat32, ncclSum, rank.comm, rank.stream),
               ncclInvalidArgument);
     EXPECT_EQ(Polled(rank.comm), ncclSuccess);

@@ -1,5 +1,5 @@
-// No return code is dropped: of every place in the plug-in that calls a function of CUDA, cuBLASLt or
-// NCCL, the call is made to fail once, and a Status, or a log line of a destructor, names it.
+// No return code is dropped: of every place in the plug-in that calls a function of CUDA, cuBLASLt
+// or NCCL, the call is made to fail once, and a Status, or a log line of a destructor, names it.
 #include <dlfcn.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -80,7 +80,8 @@ void ExpectEveryFailureIsNoticed(const std::function<Status()>& work) {
     const std::string function = faults.site(i);
     const std::string said = absl::StrCat(status.ToString(), log);
     bool is_named = absl::StrContains(said, function);
-    for (const char* code : {"cudaErrorUnknown", "CUBLAS_STATUS_INTERNAL_ERROR", "internal error"}) {
+    for (const char* code :
+         {"cudaErrorUnknown", "CUBLAS_STATUS_INTERNAL_ERROR", "internal error"}) {
       is_named |= absl::StrContains(said, code);
     }
     const bool may_try_again = function == "cudaMalloc" || function == "cudaHostAlloc";

@@ -18,7 +18,8 @@ struct ErrorText {
   const char* name;
   const char* text;
 };
-#define ERROR_TEXT(code, text) {code, #code, text}
+#define ERROR_TEXT(code, text) \
+  { code, #code, text }
 constexpr ErrorText kErrorTexts[] = {
     ERROR_TEXT(cudaSuccess, "no error"),
     ERROR_TEXT(cudaErrorInvalidValue, "invalid argument"),
@@ -89,7 +90,8 @@ cudaError_t cudaGetDeviceProperties(cudaDeviceProp* prop, int index) {
   if (device == nullptr) return Return(cudaErrorInvalidDevice);
   *prop = {};
   snprintf(prop->name, sizeof(prop->name), "Emulated GPU");
-  snprintf(prop->uuid.bytes, sizeof(prop->uuid.bytes), "emulated-gpu%03u", static_cast<unsigned>(index) % 1000);
+  snprintf(prop->uuid.bytes, sizeof(prop->uuid.bytes), "emulated-gpu%03u",
+           static_cast<unsigned>(index) % 1000);
   prop->totalGlobalMem = device->memory.capacity();
   prop->sharedMemPerBlock = 48 << 10;
   prop->sharedMemPerBlockOptin = trireme::emulation::kMaxSharedBytes;

@@ -40,7 +40,8 @@ cudaError_t CheckLimits(const void* kernel, const KernelSignature& signature, co
   Kernels& kernels = AllKernels();
   const std::lock_guard<std::mutex> lock(kernels.mutex);
   const auto raised = kernels.max_shared_bytes.find({kernel, device});
-  const size_t limit = raised != kernels.max_shared_bytes.end() ? raised->second : kSharedWithoutAsking;
+  const size_t limit =
+      raised != kernels.max_shared_bytes.end() ? raised->second : kSharedWithoutAsking;
   return shared_bytes > limit ? cudaErrorInvalidValue : cudaSuccess;
 }
 
@@ -86,9 +87,8 @@ cudaError_t cudaLaunchKernel(const void* kernel, dim3 grid, dim3 block, void** a
   for (int i = 0; i < signature->num_params; ++i) {
     memcpy(launch->params.data() + signature->param_offsets[i], args[i], signature->param_bytes[i]);
   }
-  return Return(machine.Enqueue(stream, {"cudaLaunchKernel", [&device, launch] {
-    return device.execution.Run(*launch);
-  }}));
+  return Return(machine.Enqueue(
+      stream, {"cudaLaunchKernel", [&device, launch] { return device.execution.Run(*launch); }}));
 }
 
 cudaError_t cudaFuncSetAttribute(const void* kernel, cudaFuncAttribute attribute, int value) {
@@ -115,8 +115,8 @@ cudaError_t cudaFuncGetAttributes(cudaFuncAttributes* attributes, const void* ke
   const std::lock_guard<std::mutex> lock(emulation::AllKernels().mutex);
   const auto& raised = emulation::AllKernels().max_shared_bytes;
   const auto found = raised.find({kernel, Machine::Get().current_index()});
-  attributes->maxDynamicSharedSizeBytes = static_cast<int>(
-      found != raised.end() ? found->second : emulation::kSharedWithoutAsking);
+  attributes->maxDynamicSharedSizeBytes =
+      static_cast<int>(found != raised.end() ? found->second : emulation::kSharedWithoutAsking);
   return cudaSuccess;
 }
 

@@ -1,5 +1,6 @@
-// The CUDA runtime: memory and copies. Pageable memory is read during the call and is written before
-// it returns; pinned memory when the work runs, so who reads or reuses it too early is found.
+// The CUDA runtime: memory and copies. Pageable memory is read during the call and is written
+// before it returns; pinned memory when the work runs, so who reads or reuses it too early is
+// found.
 #include <cstring>
 #include <memory>
 #include <vector>
@@ -23,7 +24,8 @@ cudaError_t CopyWithinDevice(EmulatedDevice& device, void* dst, const void* src,
   const auto from = reinterpret_cast<uintptr_t>(src);
   const auto to = reinterpret_cast<uintptr_t>(dst);
   if (from < to + bytes && to < from + bytes) {
-    return Verdict("cudaMemcpyAsync", "copies between ranges that overlap: " + memory.Describe(dst));
+    return Verdict("cudaMemcpyAsync",
+                   "copies between ranges that overlap: " + memory.Describe(dst));
   }
   std::string wrong = memory.CheckBounds(src, bytes, "reads");
   if (wrong.empty()) wrong = memory.CheckBounds(dst, bytes, "writes");
@@ -138,32 +140,37 @@ cudaError_t cudaMemcpyAsync(void* dst, const void* src, size_t bytes, cudaMemcpy
   switch (found) {
     case cudaMemcpyDeviceToDevice:
       return Return(machine.Enqueue(stream, {name, [&device, dst, src, bytes] {
-        return emulation::CopyWithinDevice(device, dst, src, bytes);
-      }}));
+                                               return emulation::CopyWithinDevice(device, dst, src,
+                                                                                  bytes);
+                                             }}));
     case cudaMemcpyHostToDevice:
       if (machine.pinned().Contains(src, bytes)) {
         return Return(machine.Enqueue(stream, {name, [&device, dst, src, bytes] {
-          return emulation::CopyToDevice(device, dst, src, bytes);
-        }}));
+                                                 return emulation::CopyToDevice(device, dst, src,
+                                                                                bytes);
+                                               }}));
       } else {
         const auto* begin = static_cast<const unsigned char*>(src);
         auto captured = std::make_shared<std::vector<unsigned char>>(begin, begin + bytes);
         return Return(machine.Enqueue(stream, {name, [&device, dst, captured] {
-          return emulation::CopyToDevice(device, dst, captured->data(), captured->size());
-        }}));
+                                                 return emulation::CopyToDevice(device, dst,
+                                                                                captured->data(),
+                                                                                captured->size());
+                                               }}));
       }
     case cudaMemcpyDeviceToHost: {
-      const cudaError_t code = machine.Enqueue(stream, {name, [&device, dst, src, bytes] {
-        return emulation::CopyToHost(device, dst, src, bytes);
-      }});
+      const cudaError_t code =
+          machine.Enqueue(stream, {name, [&device, dst, src, bytes] {
+                                     return emulation::CopyToHost(device, dst, src, bytes);
+                                   }});
       if (code != cudaSuccess || machine.pinned().Contains(dst, bytes)) return Return(code);
       return Return(machine.Wait(stream));
     }
     default: {
       const cudaError_t code = machine.Enqueue(stream, {name, [dst, src, bytes] {
-        memcpy(dst, src, bytes);
-        return cudaSuccess;
-      }});
+                                                          memcpy(dst, src, bytes);
+                                                          return cudaSuccess;
+                                                        }});
       return Return(code == cudaSuccess ? machine.Wait(stream) : code);
     }
   }
@@ -183,10 +190,12 @@ cudaError_t cudaMemsetAsync(void* pointer, int value, size_t bytes, cudaStream_t
   EmulatedDevice& device = *stream.device;
   if (machine.DeviceOf(pointer) == nullptr) return Return(cudaErrorInvalidValue);
   return Return(machine.Enqueue(stream, {"cudaMemsetAsync", [&device, pointer, value, bytes] {
-    const cudaError_t code = Verdict("cudaMemsetAsync", device.memory.Write(pointer, bytes));
-    if (code == cudaSuccess) memset(pointer, value, bytes);
-    return code;
-  }}));
+                                           const cudaError_t code =
+                                               Verdict("cudaMemsetAsync",
+                                                       device.memory.Write(pointer, bytes));
+                                           if (code == cudaSuccess) memset(pointer, value, bytes);
+                                           return code;
+                                         }}));
 }
 
 // Of the caching allocator of the plug-in (core/device/cuda/block_hooks.h).
@@ -196,18 +205,18 @@ void trireme_device_block_allocated(void* data, size_t bytes, cudaStream_t handl
   EmulatedDevice& device = *stream.device;
   device.memory.BeginPool(data);
   machine.Enqueue(stream, {"block allocated", [&device, data, bytes] {
-    device.memory.BlockAllocated(data, bytes);
-    return cudaSuccess;
-  }});
+                             device.memory.BlockAllocated(data, bytes);
+                             return cudaSuccess;
+                           }});
 }
 void trireme_device_block_freed(void* data, size_t bytes, cudaStream_t handle) {
   Machine& machine = Machine::Get();
   CUstream_st& stream = machine.Stream(handle);
   EmulatedDevice& device = *stream.device;
   machine.Enqueue(stream, {"block freed", [&device, data, bytes] {
-    device.memory.BlockFreed(data, bytes);
-    return cudaSuccess;
-  }});
+                             device.memory.BlockFreed(data, bytes);
+                             return cudaSuccess;
+                           }});
 }
 
 }  // extern "C"

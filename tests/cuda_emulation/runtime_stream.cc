@@ -69,9 +69,9 @@ cudaError_t cudaLaunchHostFunc(cudaStream_t stream, cudaHostFn_t function, void*
   FAIL_IF_ASKED(Return(cudaErrorUnknown));
   Machine& machine = Machine::Get();
   return Return(machine.Enqueue(machine.Stream(stream), {"cudaLaunchHostFunc", [function, data] {
-    function(data);
-    return cudaSuccess;
-  }}));
+                                                           function(data);
+                                                           return cudaSuccess;
+                                                         }}));
 }
 
 cudaError_t cudaEventCreateWithFlags(cudaEvent_t* event, unsigned flags) {
@@ -102,13 +102,13 @@ cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t handle) {
     state->device = stream.device;
   }
   return Return(machine.Enqueue(stream, {"cudaEventRecord", [state, record] {
-    Machine& machine = Machine::Get();
-    const std::lock_guard<std::mutex> lock(machine.mutex());
-    state->completed = std::max(state->completed, record);
-    state->time = std::chrono::steady_clock::now();
-    machine.WakeWorkers();
-    return cudaSuccess;
-  }}));
+                                           Machine& machine = Machine::Get();
+                                           const std::lock_guard<std::mutex> lock(machine.mutex());
+                                           state->completed = std::max(state->completed, record);
+                                           state->time = std::chrono::steady_clock::now();
+                                           machine.WakeWorkers();
+                                           return cudaSuccess;
+                                         }}));
 }
 
 cudaError_t cudaStreamWaitEvent(cudaStream_t handle, cudaEvent_t event, unsigned) {
@@ -147,8 +147,8 @@ cudaError_t cudaEventSynchronize(cudaEvent_t event) {
     record = state->recorded;
   }
   if (record == 0) return cudaSuccess;
-  return Return(machine.WaitUntil(*state->device,
-                                  [state, record] { return state->completed >= record; }));
+  return Return(
+      machine.WaitUntil(*state->device, [state, record] { return state->completed >= record; }));
 }
 
 cudaError_t cudaEventElapsedTime(float* ms, cudaEvent_t start, cudaEvent_t end) {

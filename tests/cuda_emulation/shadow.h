@@ -1,12 +1,13 @@
-// Shadow memory: what is known of every byte of a device's memory. To each 4 bytes belongs a cell with
-// the last write and the last reads; pages that are accessed in smaller pieces have a cell per 2 bytes
-// or per byte, and pages of which there is nothing to tell but one state of all bytes have none.
+// Shadow memory: what is known of every byte of a device's memory. To each 4 bytes belongs a cell
+// with the last write and the last reads; pages that are accessed in smaller pieces have a cell per
+// 2 bytes or per byte, and pages of which there is nothing to tell but one state of all bytes have
+// none.
 //
 // A stamp says who accessed when. Blocks of a launch run one after the other and every interval
-// between two barriers of a block gets the next number, so the interval alone tells whether a stamp is
-// of an earlier launch (ordered before us), of another block of this launch (never ordered), of this
-// block before its last barrier (ordered) or of the running interval, where only a thread's own
-// accesses and those before the last barrier of the same warp are.
+// between two barriers of a block gets the next number, so the interval alone tells whether a stamp
+// is of an earlier launch (ordered before us), of another block of this launch (never ordered), of
+// this block before its last barrier (ordered) or of the running interval, where only a thread's
+// own accesses and those before the last barrier of the same warp are.
 #pragma once
 
 #include <cstddef>
@@ -98,9 +99,9 @@ class Shadow {
   static ByteState UniformState(uint8_t page) { return static_cast<ByteState>((page >> 2) & 3); }
 
   Cell* CellAt(size_t offset, int shift) const {
-    return shift == 2 ? words_ + (offset >> 2)
-                      : bytes_ + (offset & ~(kPageBytes - 1)) +
-                            ((offset & (kPageBytes - 1)) >> shift);
+    return shift == 2
+               ? words_ + (offset >> 2)
+               : bytes_ + (offset & ~(kPageBytes - 1)) + ((offset & (kPageBytes - 1)) >> shift);
   }
   int Refine(size_t offset, size_t bytes);
 

@@ -1,5 +1,5 @@
-// The order of work: what streams and events allow happens, in one order or another, and what the host
-// does too early or not at all shows.
+// The order of work: what streams and events allow happens, in one order or another, and what the
+// host does too early or not at all shows.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -150,7 +150,9 @@ TEST_F(StreamsTest, HostFunctionsAndTimes) {
   ASSERT_EQ(cudaEventCreateWithFlags(&end, cudaEventDefault), cudaSuccess);
   int calls = 0;
   ASSERT_EQ(cudaEventRecord(start, a_), cudaSuccess);
-  ASSERT_EQ(cudaLaunchHostFunc(a_, [](void* data) { ++*static_cast<int*>(data); }, &calls), cudaSuccess);
+  ASSERT_EQ(cudaLaunchHostFunc(
+                a_, [](void* data) { ++*static_cast<int*>(data); }, &calls),
+            cudaSuccess);
   ASSERT_EQ(cudaEventRecord(end, a_), cudaSuccess);
   float ms = -1;
   EXPECT_EQ(cudaEventElapsedTime(&ms, start, end), cudaErrorNotReady);
@@ -165,13 +167,18 @@ TEST_F(StreamsTest, HostFunctionsAndTimes) {
 
 TEST_F(StreamsTest, CopiesAreChecked) {
   std::vector<float> values(kCount + 1);
-  ASSERT_EQ(cudaMemcpyAsync(x_, values.data(), kBytes + 4, cudaMemcpyHostToDevice, a_), cudaSuccess);
+  ASSERT_EQ(cudaMemcpyAsync(x_, values.data(), kBytes + 4, cudaMemcpyHostToDevice, a_),
+            cudaSuccess);
   EXPECT_EQ(cudaStreamSynchronize(a_), cudaErrorIllegalAddress);
-  EXPECT_THAT(TakeErrors(), ElementsAre(HasSubstr("cudaMemcpyAsync writes 260 bytes: 0 bytes past the end")));
+  EXPECT_THAT(TakeErrors(),
+              ElementsAre(HasSubstr("cudaMemcpyAsync writes 260 bytes: 0 bytes past the end")));
   float* y = DeviceArray<float>(1);
-  EXPECT_EQ(cudaMemcpyAsync(values.data(), y, 4, cudaMemcpyDeviceToHost, a_), cudaErrorIllegalAddress);
-  EXPECT_THAT(TakeErrors(), ElementsAre(HasSubstr("cudaMemcpyAsync reads 4 bytes that nobody wrote")));
-  EXPECT_EQ(cudaMemcpyAsync(x_, values.data(), 4, cudaMemcpyDeviceToHost, a_), cudaErrorInvalidValue);
+  EXPECT_EQ(cudaMemcpyAsync(values.data(), y, 4, cudaMemcpyDeviceToHost, a_),
+            cudaErrorIllegalAddress);
+  EXPECT_THAT(TakeErrors(),
+              ElementsAre(HasSubstr("cudaMemcpyAsync reads 4 bytes that nobody wrote")));
+  EXPECT_EQ(cudaMemcpyAsync(x_, values.data(), 4, cudaMemcpyDeviceToHost, a_),
+            cudaErrorInvalidValue);
   EXPECT_EQ(cudaFree(y), cudaSuccess);
   EXPECT_EQ(cudaFree(y), cudaErrorInvalidValue);
   cudaGetLastError();

@@ -27,8 +27,8 @@ inline void LoadMatrices(uint32_t (&d)[4], const void* row,
   CheckRow(row);
   const int lane = threadIdx.x % warpSize;
   for (int i = 0; i < 4; ++i) {
-    const uint64_t from = __shfl_sync(0xFFFFFFFF, reinterpret_cast<uint64_t>(row), 8 * i + lane / 4,
-                                      warpSize, site);
+    const uint64_t from =
+        __shfl_sync(0xFFFFFFFF, reinterpret_cast<uint64_t>(row), 8 * i + lane / 4, warpSize, site);
     d[i] = *reinterpret_cast<const uint32_t*>(from + lane % 4 * 4);
   }
 }

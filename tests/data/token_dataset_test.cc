@@ -181,7 +181,8 @@ TEST(TokenDatasetTest, BytesOfTokensAddUp) {
   const HostBatch batch = Get(**dataset, Split::kTrain, {{0, 0}});
   EXPECT_THAT(batch.tokens, ElementsAre(500, 999));
   EXPECT_THAT(batch.labels, ElementsAre(999, 0));
-  EXPECT_THAT(batch.label_bytes, ElementsAre(4, 4));  // Of 12, the first 4 are predicted from nothing.
+  EXPECT_THAT(batch.label_bytes,
+              ElementsAre(4, 4));  // Of 12, the first 4 are predicted from nothing.
 }
 
 TEST(TokenDatasetTest, ASplitWithoutSamplesIsAnError) {

@@ -62,7 +62,8 @@ TEST(AdamWGoldenTest, ThreeStepsEqualPyTorch) {
       for (size_t i = 0; i < slices.size(); ++i) {
         const std::string prefix = absl::StrCat(prefixes[i], label, ".");
         EXPECT_LT(RelativeError(slices[i].states[0], golden.Read(prefix + "exp_avg")), tolerance);
-        EXPECT_LT(RelativeError(slices[i].states[1], golden.Read(prefix + "exp_avg_sq")), tolerance);
+        EXPECT_LT(RelativeError(slices[i].states[1], golden.Read(prefix + "exp_avg_sq")),
+                  tolerance);
       }
     }
   }

@@ -24,7 +24,8 @@ class Golden {
   SafetensorsReader reader_;
 };
 
-// The largest |actual - expected| over the largest |expected|: the error against the scale of the whole.
+// The largest |actual - expected| over the largest |expected|: the error against the scale of the
+// whole.
 double RelativeError(const Tensor& actual, const Tensor& expected);
 
 }  // namespace trireme::testing

@@ -31,8 +31,8 @@ TokenLayout PackedLayout(Device& device) {
   const auto integers = [&](std::vector<double> values) {
     return Tensor::FromVector(device, {18}, values, DType::kI32);
   };
-  layout.sample =
-      Tensor::FromVector(device, {18}, {0, 0, 0, 0, 0, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 2, 2, 2}, DType::kI64);
+  layout.sample = Tensor::FromVector(
+      device, {18}, {0, 0, 0, 0, 0, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 2, 2, 2}, DType::kI64);
   layout.position = integers({0, 1, 2, 3, 4, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 0, 1, 2});
   return layout;
 }
@@ -59,9 +59,7 @@ std::vector<OpCase> Cases() {
       {"softmax", {"x"}, [](const Inputs& x) { return Softmax(x[0]); }},
       {"softmax_middle", {"x"}, [](const Inputs& x) { return Softmax(x[0], 1); }},
       {"log_softmax", {"x"}, [](const Inputs& x) { return LogSoftmax(x[0]); }},
-      {"cross_entropy",
-       {"x", "labels"},
-       [](const Inputs& x) { return CrossEntropy(x[0], x[1]); }},
+      {"cross_entropy", {"x", "labels"}, [](const Inputs& x) { return CrossEntropy(x[0], x[1]); }},
       {"linear_cross_entropy",
        {"x", "weight", "labels"},
        [](const Inputs& x) { return LinearCrossEntropy(x[0], x[1], x[2], /*chunk_tokens=*/4); }},
@@ -98,7 +96,8 @@ TEST_P(OpsGoldenTest, EqualsPyTorch) {
     for (size_t i = 0; i < inputs.size(); ++i) {
       if (inputs[i].dtype() != dtype) continue;
       ASSERT_TRUE(inputs[i].grad().defined()) << op.inputs[i];
-      EXPECT_LT(RelativeError(inputs[i].grad(), golden.Read(prefix + "d" + op.inputs[i])), tolerance)
+      EXPECT_LT(RelativeError(inputs[i].grad(), golden.Read(prefix + "d" + op.inputs[i])),
+                tolerance)
           << "gradient of " << op.inputs[i] << ", " << DTypeName(dtype);
     }
   }

@@ -1,5 +1,5 @@
-// A 2-layer transformer against PyTorch: logits, loss, every gradient, and the losses of three AdamW steps,
-// in f64 and f32. write_transformer.py builds the same model.
+// A 2-layer transformer against PyTorch: logits, loss, every gradient, and the losses of three
+// AdamW steps, in f64 and f32. write_transformer.py builds the same model.
 #include <gtest/gtest.h>
 
 #include <tuple>
@@ -22,12 +22,10 @@ using testing::RelativeError;
 
 StatusOr<std::unique_ptr<Model>> MakeGoldenModel(bool tied_and_qk_norm) {
   const std::string flag = tied_and_qk_norm ? "true" : "false";
-  ComponentConfig config{"transformer",
-                         {{"width", "32"},
-                          {"num_layers", "2"},
-                          {"mlp_width", "48"},
-                          {"tied_head", flag}},
-                         {}};
+  ComponentConfig config{
+      "transformer",
+      {{"width", "32"}, {"num_layers", "2"}, {"mlp_width", "48"}, {"tied_head", flag}},
+      {}};
   config.parts["S"] = {"softmax", {{"heads", "4"}, {"kv_heads", "2"}, {"qk_norm", flag}}, {}};
   return MakeModel(config, {.vocab_size = 61});
 }

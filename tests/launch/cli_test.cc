@@ -221,7 +221,8 @@ TEST(TrainCliTest, LayoutsThatDoNotFitAreOneLine) {
   for (const Case& c : cases) {
     const std::string run_dir = FreshRunDir("layout");
     std::vector<std::string> more = {"--ranks", absl::StrCat(c.num_ranks)};
-    for (const std::string& assignment : c.assignments) more.insert(more.end(), {"--set", assignment});
+    for (const std::string& assignment : c.assignments)
+      more.insert(more.end(), {"--set", assignment});
     const absl::Time begin = absl::Now();
     const Result refused = Invoke(Train(run_dir, more));
     EXPECT_LT(absl::Now() - begin, absl::Seconds(10));
@@ -247,10 +248,11 @@ TEST(TrainCliTest, ImagesAreNotCutOverTokensOrColumns) {
   CHECK_OK(WriteFileAtomically(labels, header(1, {40}) + std::string(40, 1)));
   for (const auto& [axis, message] : {std::pair("sequence", "mesh sequence=2: images are not cut"),
                                       std::pair("tensor", "mlp: cannot be cut over tensor=2")}) {
-    const Result refused = Invoke(
-        {"train", "--config", TRIREME_SOURCE_DIR "/examples/configs/verify_mlp.textproto", "--ranks", "2",
-         "--run_dir", FreshRunDir("images"), "--set", "data.dataset.images=" + images, "--set",
-         "data.dataset.labels=" + labels, "--set", absl::StrCat("mesh.", axis, "=2")});
+    const Result refused =
+        Invoke({"train", "--config", TRIREME_SOURCE_DIR "/examples/configs/verify_mlp.textproto",
+                "--ranks", "2", "--run_dir", FreshRunDir("images"), "--set",
+                "data.dataset.images=" + images, "--set", "data.dataset.labels=" + labels, "--set",
+                absl::StrCat("mesh.", axis, "=2")});
     EXPECT_EQ(refused.code, kExitError);
     EXPECT_THAT(refused.err, HasSubstr(message));
   }

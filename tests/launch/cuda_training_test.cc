@@ -1,4 +1,5 @@
-// Whole runs on a GPU: as on the CPU, resumed to the bit, and under layouts equal to one rank on the CPU.
+// Whole runs on a GPU: as on the CPU, resumed to the bit, and under layouts equal to one rank on
+// the CPU.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -107,11 +108,16 @@ TEST(CudaTrainingTest, LayoutsEqualOneRankOnTheCpu) {
   options.num_steps = 2;
   options.blame = false;
   options.device = DeviceName();
-  options.layouts = {
-      RunLayout{{{"mesh.replica", "1"}, {"mesh.pipeline", "2"}, {"mesh.tensor", "2"},
-                 {"mesh.sharded_stream", "true"}, {"pipeline_schedule.name", "zb_h1"}}},
-      RunLayout{{{"mesh.replica", "1"}, {"mesh.shard", "2"}, {"mesh.sequence", "2"},
-                 {"mesh.zero_stage", "3"}, {"kv_exchange.name", "ring"}}}};
+  options.layouts = {RunLayout{{{"mesh.replica", "1"},
+                                {"mesh.pipeline", "2"},
+                                {"mesh.tensor", "2"},
+                                {"mesh.sharded_stream", "true"},
+                                {"pipeline_schedule.name", "zb_h1"}}},
+                     RunLayout{{{"mesh.replica", "1"},
+                                {"mesh.shard", "2"},
+                                {"mesh.sequence", "2"},
+                                {"mesh.zero_stage", "3"},
+                                {"kv_exchange.name", "ring"}}}};
   auto loaded = ParseConfig("test.textproto", kTransformer, {});
   ASSERT_TRUE(loaded.ok()) << loaded.status();
   const auto verdicts = VerifyLayouts(loaded->config, options);

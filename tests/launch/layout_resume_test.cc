@@ -28,7 +28,7 @@ RunConfig ConfigOf(const Layout& layout, const std::string& dtype) {
 
 // Takes steps `first` to `last` under a layout, from and to checkpoints of `directory`; the losses.
 std::vector<double> RunSteps(const Layout& layout, const std::string& dtype, int first, int last,
-                        const std::string& directory) {
+                             const std::string& directory) {
   const RunConfig config = ConfigOf(layout, dtype);
   std::vector<double> losses;
   testing::OnTrainers(config, layout.num_ranks, [&](const testing::TrainerRank& rank) -> Status {
@@ -56,7 +56,8 @@ const Layout kLayouts[] = {
     {8, {"mesh.tensor=8"}},  // Four ranks have each key-value head.
     {4, {"mesh.replica=2", "mesh.sequence=2", "mesh.zero_stage=2", "kv_exchange.name=ring"}},
     {4, {"mesh.pipeline=4", "pipeline_schedule.name=zb_v"}},
-    {8, {"mesh.replica=2", "mesh.pipeline=2", "mesh.shard=2", "pipeline_schedule.name=interleaved"}},
+    {8,
+     {"mesh.replica=2", "mesh.pipeline=2", "mesh.shard=2", "pipeline_schedule.name=interleaved"}},
 };
 
 TEST(LayoutResumeTest, ARunGoesOnUnderAnotherLayout) {
@@ -69,7 +70,8 @@ TEST(LayoutResumeTest, ARunGoesOnUnderAnotherLayout) {
     const Layout steps[kSteps] = {kLayouts[i], kLayouts[(i + 1) % std::size(kLayouts)],
                                   kLayouts[(i + 3) % std::size(kLayouts)], kOneRank};
     for (int step = 0; step < kSteps; ++step) {
-      const std::vector<double> losses = RunSteps(steps[step], "f64", step, step + 1, directory.path());
+      const std::vector<double> losses =
+          RunSteps(steps[step], "f64", step, step + 1, directory.path());
       ASSERT_EQ(losses.size(), 1u);
       EXPECT_NEAR(losses[0], expected[step], 1e-10 * expected[step]) << "step " << step;
     }
@@ -82,7 +84,8 @@ TEST(LayoutResumeTest, TheSameLayoutGoesOnToTheBit) {
     const testing::TemporaryDirectory straight, stopped;
     const std::vector<double> expected = RunSteps(layout, "bf16", 0, kSteps, straight.path());
     std::vector<double> losses = RunSteps(layout, "bf16", 0, 2, stopped.path());
-    for (const double loss : RunSteps(layout, "bf16", 2, kSteps, stopped.path())) losses.push_back(loss);
+    for (const double loss : RunSteps(layout, "bf16", 2, kSteps, stopped.path()))
+      losses.push_back(loss);
     EXPECT_EQ(losses, expected);
   }
 }

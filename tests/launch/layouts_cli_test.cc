@@ -22,8 +22,8 @@ Result Invoke(std::vector<std::string> args) {
 
 TEST(ScheduleCliTest, ShowPrintsGridAndSummary) {
   const std::string svg = TestPath("zb_v.svg");
-  const Result show = Invoke(
-      {"schedule", "show", "zb_v", "--stages", "4", "--microbatches", "8", "--svg", svg});
+  const Result show =
+      Invoke({"schedule", "show", "zb_v", "--stages", "4", "--microbatches", "8", "--svg", svg});
   EXPECT_EQ(show.code, kExitDone) << show.err;
   EXPECT_THAT(show.out,
               AllOf(HasSubstr("zb_v: ranks 4, micro-batches 8, chunks a rank 2\n"),
@@ -44,9 +44,10 @@ TEST(ScheduleCliTest, RefusalsAreOneLine) {
     EXPECT_EQ(std::count(result.err.begin(), result.err.end(), '\n'), 1) << result.err;
     return std::pair(result.code, result.err);
   };
-  EXPECT_EQ(show({"1f1b", "--stages", "4", "--microbatches", "8", "--chunks", "2"}),
-            std::pair(+kExitError,
-                      std::string("trireme: INVALID_ARGUMENT: 1f1b: chunks = 2 is outside [1, 1]\n")));
+  EXPECT_EQ(
+      show({"1f1b", "--stages", "4", "--microbatches", "8", "--chunks", "2"}),
+      std::pair(+kExitError,
+                std::string("trireme: INVALID_ARGUMENT: 1f1b: chunks = 2 is outside [1, 1]\n")));
   EXPECT_EQ(show({"1f1c", "--stages", "4", "--microbatches", "8"}).first, kExitError);
   EXPECT_EQ(show({"1f1b", "--stages", "9999999999", "--microbatches", "8"}).first, kExitError);
   EXPECT_EQ(show({"1f1b", "--stages", "4"}).first, kExitUsage);
@@ -60,8 +61,8 @@ TEST(ScheduleCliTest, RefusalsAreOneLine) {
 }
 
 TEST(MeshCliTest, PrintsPlacesPartsAndTraffic) {
-  const Result mesh = Invoke({"mesh", "--config", kTiny, "--ranks", "8", "--set", "mesh.tensor=2", "--set",
-                              "mesh.pipeline=2"});
+  const Result mesh = Invoke({"mesh", "--config", kTiny, "--ranks", "8", "--set", "mesh.tensor=2",
+                              "--set", "mesh.pipeline=2"});
   ASSERT_EQ(mesh.code, kExitDone) << mesh.err;
   EXPECT_THAT(mesh.out, AllOf(HasSubstr("replica=2 pipeline=2 tensor=2: 8 ranks\n"),
                               HasSubstr("rank = 4 replica + 2 pipeline + tensor\n"),
@@ -74,8 +75,8 @@ TEST(MeshCliTest, PrintsPlacesPartsAndTraffic) {
 
 TEST(MeshCliTest, OneRankSendsNothingAndManyAreAFormula) {
   EXPECT_THAT(Invoke({"mesh", "--config", kTiny}).out, HasSubstr("nothing travels"));
-  const Result many = Invoke({"mesh", "--config", kTiny, "--ranks", "256", "--set", "mesh.tensor=4", "--set",
-                              "batch.global_batch_size=64"});
+  const Result many = Invoke({"mesh", "--config", kTiny, "--ranks", "256", "--set", "mesh.tensor=4",
+                              "--set", "batch.global_batch_size=64"});
   EXPECT_THAT(many.out, AllOf(HasSubstr("rank = 4 replica + tensor\n"), Not(HasSubstr("\n   5 "))));
 }
 

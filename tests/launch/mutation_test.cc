@@ -17,9 +17,9 @@
 
 #include "core/base/log.h"
 #include "core/ops/devices.h"
+#include "launch/agreement.h"
 #include "launch/catalogue.h"
 #include "launch/config.h"
-#include "launch/agreement.h"
 #include "launch/verify_layouts.h"
 #include "parallel/comm/local.h"
 #include "tests/testing/mutating_communicator.h"

@@ -20,7 +20,8 @@ using ::testing::Not;
 // What a Progress writes, by a clock that tests move.
 class ProgressTest : public ::testing::Test {
  protected:
-  ProgressTest() : path_(JoinPath(::testing::TempDir(), absl::StrCat("progress_", getpid(), ".txt"))) {
+  ProgressTest()
+      : path_(JoinPath(::testing::TempDir(), absl::StrCat("progress_", getpid(), ".txt"))) {
     fd_ = open(path_.c_str(), O_RDWR | O_CREAT | O_TRUNC, 0600);
     options_.fd = fd_;
     options_.num_steps = 1000;

@@ -18,8 +18,7 @@ TEST(RankDeviceTest, WithoutADriverAutoIsTheCpuAndSaysWhy) {
     ASSIGN_OR_RETURN(const RankDevice made, MakeRankDevice(world, {"auto"}, world.rank(), 1, {}));
     EXPECT_EQ(made.device->name(), "cpu");
     EXPECT_EQ(made.communicator, nullptr);
-    EXPECT_EQ(made.remark,
-              "device: cpu (rank 0: no CUDA driver (libcuda.so.1) on this machine)");
+    EXPECT_EQ(made.remark, "device: cpu (rank 0: no CUDA driver (libcuda.so.1) on this machine)");
     return absl::OkStatus();
   });
   EXPECT_TRUE(status.ok()) << status;

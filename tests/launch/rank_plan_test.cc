@@ -85,8 +85,7 @@ TEST_P(RankPlanTest, PredictsTheJournalOfAStep) {
     const std::vector<CallRecord> records = rank.tensor_world.journal().Records();
     for (size_t i = records_before; i < records.size(); ++i) {
       const bool alone = records[i].axis == "replica" && config.mesh().replica() == 1;
-      if (records[i].verb != Verb::kRecv && !alone)
-        ++made[{records[i].axis, records[i].purpose}];
+      if (records[i].verb != Verb::kRecv && !alone) ++made[{records[i].axis, records[i].purpose}];
     }
     EXPECT_EQ(made, calls) << "rank " << rank.world.rank();
 

@@ -1,5 +1,5 @@
-// A run that is stopped after any of its steps and goes on in another process ends with the same bits as one
-// that never stopped: weights, optimizer, place in the data.
+// A run that is stopped after any of its steps and goes on in another process ends with the same
+// bits as one that never stopped: weights, optimizer, place in the data.
 #include <gtest/gtest.h>
 #include <unistd.h>
 
@@ -46,16 +46,14 @@ class ResumeTest : public ::testing::Test {
     EXPECT_EQ(std::system(absl::StrCat("mkdir -p ", dir_).c_str()), 0);
     EXPECT_TRUE(WriteFileAtomically(absl::StrCat(dir_, "/run.textproto"), kConfig).ok());
   }
-  ~ResumeTest() override {
-    EXPECT_EQ(std::system(absl::StrCat("rm -r ", dir_).c_str()), 0);
-  }
+  ~ResumeTest() override { EXPECT_EQ(std::system(absl::StrCat("rm -r ", dir_).c_str()), 0); }
 
   // Trains `run` until num_steps updates are done, in a process of its own.
   void Train(absl::string_view run, int num_steps) {
-    const std::string command = absl::StrCat(
-        "env -i PATH=/usr/bin:/bin ", TRIREME_PROGRAM, " train --ranks 2 --threads 1 --config ", dir_,
-        "/run.textproto --run_dir ", dir_, "/", run, " --set num_steps=", num_steps, " > ", dir_,
-        "/out 2>&1");
+    const std::string command =
+        absl::StrCat("env -i PATH=/usr/bin:/bin ", TRIREME_PROGRAM,
+                     " train --ranks 2 --threads 1 --config ", dir_, "/run.textproto --run_dir ",
+                     dir_, "/", run, " --set num_steps=", num_steps, " > ", dir_, "/out 2>&1");
     ASSERT_EQ(std::system(command.c_str()), 0) << *ReadFile(absl::StrCat(dir_, "/out"));
   }
 

@@ -1,5 +1,5 @@
-// What a rank holds of parameters, gradients and optimizer states at the worst moment of a step, against the
-// closed forms of the ZeRO stages (Rajbhandari et al. 2020).
+// What a rank holds of parameters, gradients and optimizer states at the worst moment of a step,
+// against the closed forms of the ZeRO stages (Rajbhandari et al. 2020).
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -66,17 +66,19 @@ Peaks PeaksOf(int num_ranks, const std::vector<std::string>& assignments, Sizes*
   return peaks;
 }
 
-// Bytes, for a model of `sizes` on one rank or four. `working`: of an element of a working copy; everything else
-// has four. A working copy of f32 that is always there has the owned slice inside it.
+// Bytes, for a model of `sizes` on one rank or four. `working`: of an element of a working copy;
+// everything else has four. A working copy of f32 that is always there has the owned slice inside
+// it.
 Peaks ClosedForm(const Sizes& sizes, int stage, int num_ranks, int64_t working) {
   const int64_t all = sizes.all(), owned = all / num_ranks;
-  // The ends of the model and the layers next to them: what is gathered together, and whose gradients are in
-  // the making and on their way together.
-  const int64_t end = std::max(sizes.units.front(), sizes.units.back()), two_units = end + sizes.units[1];
+  // The ends of the model and the layers next to them: what is gathered together, and whose
+  // gradients are in the making and on their way together.
+  const int64_t end = std::max(sizes.units.front(), sizes.units.back()),
+                two_units = end + sizes.units[1];
   Peaks peaks;
   peaks.optimizer = 8 * owned;
-  peaks.parameters = stage == 3 ? 4 * owned + working * two_units
-                                : working * all + (working == 4 ? 0 : 4 * owned);
+  peaks.parameters =
+      stage == 3 ? 4 * owned + working * two_units : working * all + (working == 4 ? 0 : 4 * owned);
   peaks.gradients = 4 * owned;
   if (stage == 1 && num_ranks > 1) peaks.gradients += 4 * all;
   // The head's is made before backward comes to it, and then adopted or added to the whole.
@@ -106,8 +108,8 @@ TEST(ShardingMemoryTest, EachStageHoldsItsClosedForm) {
   }
 }
 
-// A quarter of what one rank has, two gathered units (the larger being the head) and the gradient of one: the
-// smaller unit's gradient that is on its way meanwhile is within the tenth.
+// A quarter of what one rank has, two gathered units (the larger being the head) and the gradient
+// of one: the smaller unit's gradient that is on its way meanwhile is within the tenth.
 TEST(ShardingMemoryTest, StageThreeOnFourRanksIsAQuarterAndThreeUnits) {
   for (const int vocabulary : {1021, 8191}) {
     const std::string size = absl::StrCat("data.dataset.vocabulary_size=", vocabulary);

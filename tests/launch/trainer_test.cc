@@ -42,8 +42,8 @@ struct Trace {
   double validation_loss = 0;
 };
 
-// Six samples a step, which users may give to a number of ranks that divides it only: the trainer itself
-// takes any.
+// Six samples a step, which users may give to a number of ranks that divides it only: the trainer
+// itself takes any.
 RunConfig Resolved(int num_ranks, const std::vector<std::string>& assignments,
                    int64_t micro_batch_size = 0) {
   RunConfig config = testing::ResolvedConfig(kTransformer, num_ranks, assignments);
@@ -85,8 +85,8 @@ Trace TraceOf(int num_ranks, const std::vector<std::string>& assignments,
   return trace;
 }
 
-void ExpectNear(const std::vector<double>& actual, const std::vector<double>& expected, double tolerance,
-                const char* what) {
+void ExpectNear(const std::vector<double>& actual, const std::vector<double>& expected,
+                double tolerance, const char* what) {
   ASSERT_EQ(actual.size(), expected.size()) << what;
   double largest = 0;
   for (const double value : expected) largest = std::max(largest, std::abs(value));
@@ -103,8 +103,8 @@ void ExpectEqualTraces(const Trace& actual, const Trace& expected, double tolera
   ExpectNear({actual.validation_loss}, {expected.validation_loss}, tolerance, "validation loss");
 }
 
-// Six samples over 1 to 8 ranks: equal shares, ragged shares and ranks with none; documents of any length;
-// dropout; micro-batches of one and two samples.
+// Six samples over 1 to 8 ranks: equal shares, ragged shares and ranks with none; documents of any
+// length; dropout; micro-batches of one and two samples.
 TEST(TrainerTest, RanksAndMicroBatchesEqualOneRank) {
   const Trace one = TraceOf(1, {});
   EXPECT_NE(one.losses[0], one.losses[1]);
@@ -136,7 +136,8 @@ TEST(TrainerTest, SinglePrecisionOnFourRanksIsAsNearToTheTruthAsOnOne) {
   const Trace truth = TraceOf(1, {});
   const Trace one = TraceOf(1, {"dtype=f32"}), four = TraceOf(4, {"dtype=f32"});
   EXPECT_GT(Distance(one.gradients, truth.gradients), 0);
-  EXPECT_LE(Distance(four.gradients, truth.gradients), 2 * Distance(one.gradients, truth.gradients));
+  EXPECT_LE(Distance(four.gradients, truth.gradients),
+            2 * Distance(one.gradients, truth.gradients));
   EXPECT_LE(Distance(four.losses, truth.losses), 2 * Distance(one.losses, truth.losses) + 1e-7);
 }
 
@@ -147,7 +148,8 @@ TEST(TrainerTest, Bf16FollowsTheTruth) {
   }
 }
 
-// The validation samples divide by nothing: some ranks have fewer micro-batches than others, or none.
+// The validation samples divide by nothing: some ranks have fewer micro-batches than others, or
+// none.
 TEST(TrainerTest, EvaluationUnderEveryAxisEqualsOneRank) {
   const auto loss_of = [](int num_ranks, const std::vector<std::string>& assignments) {
     const RunConfig config = Resolved(num_ranks, assignments, /*micro_batch_size=*/1);

@@ -58,7 +58,8 @@ TEST(VerifyLayoutsTest, APairwiseCoverOfEightRanksEqualsOneRank) {
   if (kInstrumented) GTEST_SKIP() << "minutes; four ranks say as much to a sanitizer";
   const Counts counts = Verify(VerifyConfig(), {.num_ranks = 8, .num_steps = 2, .pairwise = true});
   EXPECT_EQ(counts.equal, 104);
-  EXPECT_EQ(counts.skipped, 4);  // Eight ranks of two stages each need more than the model's 8 units.
+  EXPECT_EQ(counts.skipped,
+            4);  // Eight ranks of two stages each need more than the model's 8 units.
 }
 
 TEST(VerifyLayoutsTest, ThreeRanksAndTiedHead) {
@@ -83,7 +84,8 @@ TEST(VerifyLayoutsTest, RecomputationUnderEveryAxis) {
 TEST(VerifyLayoutsTest, NamesTheFirstTensorThatDiffersAndItsAxis) {
   VerifyOptions options = {.num_ranks = 2, .num_steps = 1};
   const RunConfig config = VerifyConfig();
-  options.model = [&](const DataShape& data, const ModelLayout& layout) -> StatusOr<std::unique_ptr<Model>> {
+  options.model = [&](const DataShape& data,
+                      const ModelLayout& layout) -> StatusOr<std::unique_ptr<Model>> {
     auto model = MakeModel(ToComponentConfig(config.model()), data, layout);
     RETURN_IF_ERROR(model.status());
     (*model)->parameters().Find("layers.2.mixer.q_norm.gain")->spec.partial_grad = {};

@@ -1,7 +1,8 @@
-// What a step of training sends on each axis, in the formulas of the literature: Megatron-LM's two all-reduces a
-// layer each way, and their halves when the stream is sharded (Korthikanti et al. 2022); the stages of ZeRO; an
-// activation and a gradient for each boundary of a pipeline. An all-reduce of x bytes over t ranks sends
-// 2 (t - 1) / t x a rank, a gather or a reduce-scatter half of it; small ones x (t - 1).
+// What a step of training sends on each axis, in the formulas of the literature: Megatron-LM's two
+// all-reduces a layer each way, and their halves when the stream is sharded (Korthikanti et al.
+// 2022); the stages of ZeRO; an activation and a gradient for each boundary of a pipeline. An
+// all-reduce of x bytes over t ranks sends 2 (t - 1) / t x a rank, a gather or a reduce-scatter
+// half of it; small ones x (t - 1).
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -35,7 +36,8 @@ constexpr char kConfig[] = R"(
 )";
 
 // By rank: what the second step adds on `axis` for any of `purposes`; none given: for any.
-std::vector<int64_t> SentBytes(int num_ranks, std::vector<std::string> assignments, const std::string& axis,
+std::vector<int64_t> SentBytes(int num_ranks, std::vector<std::string> assignments,
+                               const std::string& axis,
                                const std::vector<std::string>& purposes = {}) {
   const RunConfig config = testing::ResolvedConfig(kConfig, num_ranks, assignments);
   std::vector<int64_t> sent(num_ranks);
@@ -43,7 +45,8 @@ std::vector<int64_t> SentBytes(int num_ranks, std::vector<std::string> assignmen
     const auto counted = [&] {
       int64_t bytes = 0;
       for (const auto& [key, value] : rank.tensor_world.journal().SentBytes()) {
-        const bool named = std::find(purposes.begin(), purposes.end(), key.second) != purposes.end();
+        const bool named =
+            std::find(purposes.begin(), purposes.end(), key.second) != purposes.end();
         if (key.first == axis && (purposes.empty() || named)) bytes += value;
       }
       return bytes;
@@ -57,7 +60,9 @@ std::vector<int64_t> SentBytes(int num_ranks, std::vector<std::string> assignmen
   return sent;
 }
 
-std::vector<int64_t> Same(int num_ranks, int64_t bytes) { return std::vector<int64_t>(num_ranks, bytes); }
+std::vector<int64_t> Same(int num_ranks, int64_t bytes) {
+  return std::vector<int64_t>(num_ranks, bytes);
+}
 
 TEST(WireBytesTest, TensorParallelism) {
   const int64_t n = kSequence, stream = 4 * n * kWidth;
@@ -68,7 +73,8 @@ TEST(WireBytesTest, TensorParallelism) {
     // The embedding's sum, and the gradient of what enters the head, besides the layers'.
     EXPECT_EQ(SentBytes(t, {tensor}, "tensor"),
               Same(t, kBatch * (2 * half * (1 + 4 * kLayers + 1) + vocabulary)));
-    // The rows that products read are gathered once more in backward rather than kept; gains are summed.
+    // The rows that products read are gathered once more in backward rather than kept; gains are
+    // summed.
     const int64_t gains = (t - 1) * 4 * kWidth * (2 * kLayers + 1);
     EXPECT_EQ(SentBytes(t, {tensor, "mesh.sharded_stream=true"}, "tensor"),
               Same(t, kBatch * (half * (2 + (8 + 2) * kLayers + 2) + vocabulary) + gains));
@@ -80,7 +86,8 @@ TEST(WireBytesTest, StagesOfZero) {
   const int64_t items = kBatch / s;
   const int64_t part = kModel / s * (s - 1);
   const auto sent = [&](int stage, const char* purpose) {
-    return SentBytes(s, {"mesh.shard=4", absl::StrCat("mesh.zero_stage=", stage)}, "shard+sequence", {purpose});
+    return SentBytes(s, {"mesh.shard=4", absl::StrCat("mesh.zero_stage=", stage)}, "shard+sequence",
+                     {purpose});
   };
   EXPECT_EQ(sent(1, "gradients to owners"), Same(s, part));
   EXPECT_EQ(sent(1, "parameters"), Same(s, part));
@@ -103,11 +110,11 @@ TEST(WireBytesTest, ReplicasAllReduceTheirGradientsOnce) {
 TEST(WireBytesTest, PipelinesSendAnActivationAndAGradientForEachBoundary) {
   const int64_t message = kBatch * 4 * kSequence * kWidth;
   const auto sent = [&](const char* schedule) {
-    return SentBytes(2, {"mesh.pipeline=2", absl::StrCat("pipeline_schedule.name=", schedule)}, "pipeline",
-                     {"activations", "activation gradients"});
+    return SentBytes(2, {"mesh.pipeline=2", absl::StrCat("pipeline_schedule.name=", schedule)},
+                     "pipeline", {"activations", "activation gradients"});
   };
-  // Two stages: down and back. Four going round the ranks: two boundaries one way, one the other. Four placed
-  // as a V: the middle boundary is inside rank 1.
+  // Two stages: down and back. Four going round the ranks: two boundaries one way, one the other.
+  // Four placed as a V: the middle boundary is inside rank 1.
   EXPECT_EQ(sent("1f1b"), (std::vector<int64_t>{message, message}));
   EXPECT_EQ(sent("gpipe"), (std::vector<int64_t>{message, message}));
   EXPECT_EQ(sent("zb_h1"), (std::vector<int64_t>{message, message}));

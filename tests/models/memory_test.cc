@@ -29,8 +29,7 @@ std::unique_ptr<Model> Make(int num_layers, Device& device) {
 int64_t HeldAfterForward(int num_layers, bool recompute) {
   auto device = testing::MakeTestDevice();
   const std::unique_ptr<Model> model = Make(num_layers, *device);
-  const Batch batch =
-      ToDevice(testing::PackedDocuments({{400, 100}, {500}}, kVocab, 1), *device);
+  const Batch batch = ToDevice(testing::PackedDocuments({{400, 100}, {500}}, kVocab, 1), *device);
   const int kind = static_cast<int>(MemoryKind::kActivations);
   const int64_t before = device->stats().current_bytes[kind];
   ForwardContext context;
@@ -41,8 +40,8 @@ int64_t HeldAfterForward(int num_layers, bool recompute) {
 }
 
 TEST(MemoryTest, ALayerKeepsWhatTheClosedFormSays) {
-  const int64_t per_token = 4 * kWidth + 2 * kHeads * kHeadWidth + 2 * kKvHeads * kHeadWidth +
-                            3 * kMlp + kHeads + 2;
+  const int64_t per_token =
+      4 * kWidth + 2 * kHeads * kHeadWidth + 2 * kKvHeads * kHeadWidth + 3 * kMlp + kHeads + 2;
   const int64_t key_ranges = 2 * 4;  // Begin and end of each query's keys, i32.
   const int64_t a_layer = HeldAfterForward(3, false) - HeldAfterForward(2, false);
   EXPECT_LE(a_layer, kTokens * (4 * per_token + key_ranges) + 1024);
@@ -54,7 +53,8 @@ TEST(MemoryTest, ARecomputedLayerKeepsItsInputOnly) {
   EXPECT_EQ(a_layer, kTokens * 4 * kWidth);
 }
 
-// Peak of a step: what is held after the forward pass, and the few gradients in flight on top of it.
+// Peak of a step: what is held after the forward pass, and the few gradients in flight on top of
+// it.
 TEST(MemoryTest, BackwardAddsAFewTransients) {
   auto device = testing::MakeTestDevice();
   const std::unique_ptr<Model> model = Make(4, *device);
@@ -78,7 +78,8 @@ TEST(MemoryTest, SteadyStepsTakeNothingFromTheSystem) {
   GradientBuffers gradients(model->parameters(), *device);
   int64_t after_two = 0;
   for (int step = 0; step < 6; ++step) {
-    const Batch batch = ToDevice(testing::PackedDocuments({{400, 100}, {500}}, kVocab, step), *device);
+    const Batch batch =
+        ToDevice(testing::PackedDocuments({{400, 100}, {500}}, kVocab, step), *device);
     ForwardContext context;
     context.layout = batch.layout;
     gradients.Reset();

@@ -30,14 +30,17 @@ std::unique_ptr<Model> Make(const ParamMap& params, Device& device) {
 TEST(MlpTest, FollowsItsDefinition) {
   auto device = testing::MakeTestDevice();
   const std::unique_ptr<Model> model = Make({{"hidden", "5"}, {"activation", "tanh"}}, *device);
-  const auto value = [&](const char* path) { return model->parameters().Find(path)->working.Detach(); };
+  const auto value = [&](const char* path) {
+    return model->parameters().Find(path)->working.Detach();
+  };
   const Batch batch = ToDevice(Images(), *device);
   const NoGrad no_grad;
   const Tensor x = To(Reshape(batch.inputs, {3, 6}), DType::kF64);
   const Tensor h = Tanh(Linear(x, value("layers.0.weight"), value("layers.0.bias")));
   const Tensor logits = Linear(h, value("layers.1.weight"), value("layers.1.bias"));
   EXPECT_EQ(ForwardLogits(*model, batch, {}).ToVector(), logits.ToVector());
-  EXPECT_DOUBLE_EQ(ForwardLoss(*model, batch, {}).Item(), CrossEntropy(logits, batch.labels).Item());
+  EXPECT_DOUBLE_EQ(ForwardLoss(*model, batch, {}).Item(),
+                   CrossEntropy(logits, batch.labels).Item());
 }
 
 TEST(MlpTest, EveryParameterGetsAGradientForEveryActivation) {

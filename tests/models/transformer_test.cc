@@ -18,15 +18,17 @@ using testing::PackedDocuments;
 constexpr int64_t kVocab = 23;
 
 ComponentConfig Config(const ParamMap& params = {}, const ParamMap& mixer = {}) {
-  ComponentConfig config{"transformer",
-                         {{"width", "12"}, {"num_layers", "2"}, {"mlp_width", "10"}, {"init_stddev", "0.3"}},
-                         {{"S", {"softmax", {{"heads", "4"}, {"kv_heads", "2"}, {"head_width", "6"}}, {}}}}};
+  ComponentConfig config{
+      "transformer",
+      {{"width", "12"}, {"num_layers", "2"}, {"mlp_width", "10"}, {"init_stddev", "0.3"}},
+      {{"S", {"softmax", {{"heads", "4"}, {"kv_heads", "2"}, {"head_width", "6"}}, {}}}}};
   for (const auto& [key, value] : params) config.params[key] = value;
   for (const auto& [key, value] : mixer) config.parts["S"].params[key] = value;
   return config;
 }
 
-std::unique_ptr<Model> Make(const ComponentConfig& config, Device& device, DType dtype = DType::kF64) {
+std::unique_ptr<Model> Make(const ComponentConfig& config, Device& device,
+                            DType dtype = DType::kF64) {
   auto model = MakeModel(config, {.vocab_size = kVocab});
   EXPECT_TRUE(model.ok()) << model.status();
   EXPECT_TRUE((*model)->parameters().Materialize(device, dtype, 3).ok());
@@ -112,8 +114,8 @@ TEST(TransformerTest, NoTokensGiveZeroGradients) {
   for (const DType dtype : {DType::kF64, DType::kF32, DType::kBF16}) {
     for (const char* tied : {"false", "true"}) {
       auto device = testing::MakeTestDevice();
-      const std::unique_ptr<Model> model =
-          Make(Config({{"dropout", "0.2"}, {"tied_head", tied}}, {{"qk_norm", "true"}}), *device, dtype);
+      const std::unique_ptr<Model> model = Make(
+          Config({{"dropout", "0.2"}, {"tied_head", tied}}, {{"qk_norm", "true"}}), *device, dtype);
       const Batch batch = ToDevice(HostBatch(), *device);
       for (const bool recompute : {false, true}) {
         GradientBuffers gradients(model->parameters(), *device);
@@ -156,7 +158,8 @@ TEST(TransformerTest, LossIsTheCrossEntropyOfTheLogits) {
 
 TEST(TransformerTest, NearUniformAtTheStart) {
   auto device = testing::MakeTestDevice();
-  const std::unique_ptr<Model> model = Make(Config({{"init_stddev", "0.02"}}), *device, DType::kF32);
+  const std::unique_ptr<Model> model =
+      Make(Config({{"init_stddev", "0.02"}}), *device, DType::kF32);
   const HostBatch host = PackedDocuments(kRagged, kVocab, 1);
   const Batch batch = ToDevice(host, *device);
   EXPECT_NEAR(LossOf(*model, host, *device) / batch.num_targets, std::log(kVocab), 0.05);
@@ -184,7 +187,8 @@ TEST(TransformerTest, WrongConfigsAreRefusedByName) {
             "softmax: rotary positions need an even head_width, not 5");
   EXPECT_EQ(ErrorOf(Config({{"layers", "SL"}})),
             "transformer: layers = 'SL' needs a part 'L' that says its mixer");
-  EXPECT_EQ(ErrorOf(Config({{"layers", "L"}})), "transformer: part 'S' is no letter of layers = 'L'");
+  EXPECT_EQ(ErrorOf(Config({{"layers", "L"}})),
+            "transformer: part 'S' is no letter of layers = 'L'");
   EXPECT_EQ(ErrorOf(Config({{"vocab_size", "7"}})),
             "transformer: vocab_size = 7 but the data has 23 tokens");
   EXPECT_EQ(ErrorOf(Config({{"widht", "7"}})),

@@ -1,11 +1,11 @@
 // Every optimizer against its rule in plain loops, over sizes that split into tiles.
 #include "optim/optimizer.h"
-#include "tests/testing/device.h"
 
 #include <gtest/gtest.h>
 
 #include <cmath>
 
+#include "tests/testing/device.h"
 #include "tests/testing/gradient_check.h"
 
 namespace trireme {
@@ -57,7 +57,8 @@ TEST(OptimizerTest, AdamW) {
                     double &m = states[0][i], &v = states[1][i];
                     m = b1 * m + (1 - b1) * g[i];
                     v = b2 * v + (1 - b2) * g[i] * g[i];
-                    const double m_hat = m / (1 - std::pow(b1, t)), v_hat = v / (1 - std::pow(b2, t));
+                    const double m_hat = m / (1 - std::pow(b1, t)),
+                                 v_hat = v / (1 - std::pow(b2, t));
                     p[i] -= lr * (m_hat / (std::sqrt(v_hat) + eps) + decay * p[i]);
                   }
                 });
@@ -69,7 +70,8 @@ TEST(OptimizerTest, FirstStepOfAdamWIsTheSignOfTheGradient) {
   UpdateSlice slice;
   slice.owned = Tensor::Zeros(*device, {2}, DType::kF32);
   slice.grad = Tensor::FromVector(*device, {2}, {1e-3, -50}, DType::kF32);
-  slice.states = {Tensor::Zeros(*device, {2}, DType::kF32), Tensor::Zeros(*device, {2}, DType::kF32)};
+  slice.states = {Tensor::Zeros(*device, {2}, DType::kF32),
+                  Tensor::Zeros(*device, {2}, DType::kF32)};
   slice.learning_rate = 0.01;
   (*optimizer)->Update({slice}, 1, 1);
   EXPECT_NEAR(slice.owned.ToVector()[0], -0.01, 1e-6);

@@ -38,7 +38,8 @@ class ParameterUpdateTest : public ::testing::Test {
 };
 
 TEST_F(ParameterUpdateTest, GroupsScaleTheRateAndSwitchDecayOff) {
-  auto update = ParameterUpdate::Create(parameters_, {{"head", sgd_, 0.1, true}, {"*", sgd_, 1, true}});
+  auto update =
+      ParameterUpdate::Create(parameters_, {{"head", sgd_, 0.1, true}, {"*", sgd_, 1, true}});
   ASSERT_TRUE(update.ok()) << update.status();
   const UnitTensors gradients(UnitsOf(parameters_), OwnedShapes(parameters_), *device_, DType::kF32,
                               MemoryKind::kGradients, "gradients");
@@ -74,7 +75,8 @@ TEST(ClipTest, Factor) {
 }
 
 TEST(ClipTest, SumOfSquaresDoesNotDependOnThreads) {
-  auto one = testing::MakeTestDevice({.num_threads = 1}), three = testing::MakeTestDevice({.num_threads = 3});
+  auto one = testing::MakeTestDevice({.num_threads = 1}),
+       three = testing::MakeTestDevice({.num_threads = 3});
   std::vector<double> values(100003);
   double expected = 0;
   for (size_t i = 0; i < values.size(); ++i) {

@@ -8,10 +8,10 @@
 
 namespace trireme::testing {
 
-// One segment (a sample each) per entry of `samples`; each lists the lengths of its documents. Tokens are
-// below vocab_size; the last token of a document has no label.
-inline HostBatch PackedDocuments(const std::vector<std::vector<int64_t>>& samples, int64_t vocab_size,
-                                 uint64_t seed, int64_t first_sample = 0) {
+// One segment (a sample each) per entry of `samples`; each lists the lengths of its documents.
+// Tokens are below vocab_size; the last token of a document has no label.
+inline HostBatch PackedDocuments(const std::vector<std::vector<int64_t>>& samples,
+                                 int64_t vocab_size, uint64_t seed, int64_t first_sample = 0) {
   HostBatch batch;
   for (size_t s = 0; s < samples.size(); ++s) {
     const int64_t sample = first_sample + static_cast<int64_t>(s);

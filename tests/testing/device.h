@@ -1,4 +1,5 @@
-// The device that a test program runs on: the CPU, or what --device=cuda, --device=cuda_emulated say.
+// The device that a test program runs on: the CPU, or what --device=cuda, --device=cuda_emulated
+// say.
 #pragma once
 
 #include <memory>

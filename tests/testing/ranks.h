@@ -28,8 +28,8 @@ std::ostream& operator<<(std::ostream& out, const TestWorld& world);
 std::vector<TestWorld> TestWorlds();
 std::string WorldName(const ::testing::TestParamInfo<TestWorld>& info);
 
-// Calls fn on every rank of a new world, each with its own device (see device.h; GPUs talk by NCCL), and expects OK from each.
-// Expectations inside fn hold on the rank that checks them.
+// Calls fn on every rank of a new world, each with its own device (see device.h; GPUs talk by
+// NCCL), and expects OK from each. Expectations inside fn hold on the rank that checks them.
 void OnRanks(const TestWorld& world, const CommOptions& options,
              const std::function<Status(Device& device, Communicator& world)>& fn);
 // The same; what the world returned (under MPI: what this rank did).

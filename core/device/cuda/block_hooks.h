@@ -1,6 +1,6 @@
 // What a checker of device memory is told of the caching allocator's blocks, since the driver only
-// sees segments. Both are absent (weak) in the product; the emulated device defines them. They count
-// in stream order: what was queued on `stream` before a block is taken back may use it.
+// sees segments. Both are absent (weak) in the product; the emulated device defines them. They
+// count in stream order: what was queued on `stream` before a block is taken back may use it.
 #pragma once
 
 #include <cuda_runtime_api.h>

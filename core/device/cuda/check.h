@@ -11,10 +11,10 @@ namespace trireme {
 
 }  // namespace trireme
 
-#define CUDA_OR_THROW(call)                                                     \
-  do {                                                                          \
-    const cudaError_t cuda_code = (call);                                       \
-    if (cuda_code != cudaSuccess) [[unlikely]] {                                \
-      ::trireme::ThrowCudaError(cuda_code, #call, __FILE__, __LINE__);          \
-    }                                                                           \
+#define CUDA_OR_THROW(call)                                            \
+  do {                                                                 \
+    const cudaError_t cuda_code = (call);                              \
+    if (cuda_code != cudaSuccess) [[unlikely]] {                       \
+      ::trireme::ThrowCudaError(cuda_code, #call, __FILE__, __LINE__); \
+    }                                                                  \
   } while (false)

@@ -166,8 +166,7 @@ Status CudaDevice::TakeFault() {
   if (faults_->kind == 0) return absl::OkStatus();
   const DeviceFaults fault = std::exchange(*faults_, DeviceFaults());
   return absl::OutOfRangeError(absl::StrCat(FaultName(static_cast<DeviceFaultKind>(fault.kind)),
-                                            " ", fault.value, " is not in [0, ", fault.limit,
-                                            ")"));
+                                            " ", fault.value, " is not in [0, ", fault.limit, ")"));
 }
 
 void* CudaDevice::State(std::type_index type, const std::function<std::shared_ptr<void>()>& make) {

@@ -11,7 +11,8 @@ void* CudaMemory::Allocate(size_t bytes) {
   void* data = nullptr;
   const cudaError_t code = cudaMalloc(&data, bytes);
   if (code == cudaSuccess) return data;
-  // Out of memory is an answer, which the caller explains; it must not be found again by the next call.
+  // Out of memory is an answer, which the caller explains; it must not be found again by the next
+  // call.
   if (code != cudaErrorMemoryAllocation) {
     LOG(ERROR) << CUDA_STATUS_OF(code, "cudaMalloc").message();
   }

@@ -16,9 +16,9 @@ Status DriverTooOld() {
   // Both work without a usable driver; when they do not, the message shows 0.0.
   if (cudaDriverGetVersion(&driver) != cudaSuccess) driver = 0;
   if (cudaRuntimeGetVersion(&runtime) != cudaSuccess) runtime = 0;
-  return absl::UnavailableError(absl::StrCat(
-      "the CUDA driver is for CUDA ", Version(driver), ", this program needs ", Version(runtime),
-      "; update the driver, or train with --set device=cpu"));
+  return absl::UnavailableError(
+      absl::StrCat("the CUDA driver is for CUDA ", Version(driver), ", this program needs ",
+                   Version(runtime), "; update the driver, or train with --set device=cpu"));
 }
 
 }  // namespace
@@ -36,15 +36,17 @@ Status CudaStatus(cudaError_t code, const char* call, const char* file, int line
       return DriverTooOld();
     case cudaErrorNoDevice:
       return absl::UnavailableError(
-          "no GPU is visible to CUDA (CUDA_VISIBLE_DEVICES, the job's request for GPUs); train with "
+          "no GPU is visible to CUDA (CUDA_VISIBLE_DEVICES, the job's request for GPUs); train "
+          "with "
           "--set device=cpu to use the processor");
     case cudaErrorDevicesUnavailable:
     case cudaErrorECCUncorrectable:
     case cudaErrorHardwareStackError:
     case cudaErrorContained:
-      return absl::UnavailableError(absl::StrCat(
-          "the GPU is lost (", where, "); the machine's log (dmesg, Xid) says why. Start again from "
-          "the last checkpoint, without this GPU"));
+      return absl::UnavailableError(
+          absl::StrCat("the GPU is lost (", where,
+                       "); the machine's log (dmesg, Xid) says why. Start again from "
+                       "the last checkpoint, without this GPU"));
     default:
       return absl::InternalError(where);
   }

@@ -17,19 +17,19 @@ Status CudaStatus(cudaError_t code, const char* call, const char* file, int line
 // Of a call whose code was looked at before.
 #define CUDA_STATUS_OF(code, call) ::trireme::CudaStatus(code, call, __FILE__, __LINE__)
 
-#define CUDA_OR_RETURN(call)                                                    \
-  do {                                                                          \
-    const cudaError_t cuda_code = (call);                                       \
-    if (cuda_code != cudaSuccess) [[unlikely]] {                                \
-      return ::trireme::CudaStatus(cuda_code, #call, __FILE__, __LINE__);       \
-    }                                                                           \
+#define CUDA_OR_RETURN(call)                                              \
+  do {                                                                    \
+    const cudaError_t cuda_code = (call);                                 \
+    if (cuda_code != cudaSuccess) [[unlikely]] {                          \
+      return ::trireme::CudaStatus(cuda_code, #call, __FILE__, __LINE__); \
+    }                                                                     \
   } while (false)
 
 // In destructors: a device that failed before refuses everything, and says so elsewhere.
-#define CUDA_OR_LOG(call)                                                                     \
-  do {                                                                                        \
-    const cudaError_t cuda_code = (call);                                                     \
-    if (cuda_code != cudaSuccess) [[unlikely]] {                                              \
-      LOG(ERROR) << ::trireme::CudaStatus(cuda_code, #call, __FILE__, __LINE__).message();    \
-    }                                                                                         \
+#define CUDA_OR_LOG(call)                                                                  \
+  do {                                                                                     \
+    const cudaError_t cuda_code = (call);                                                  \
+    if (cuda_code != cudaSuccess) [[unlikely]] {                                           \
+      LOG(ERROR) << ::trireme::CudaStatus(cuda_code, #call, __FILE__, __LINE__).message(); \
+    }                                                                                      \
   } while (false)

@@ -1,5 +1,6 @@
 // Errors in the data that only a kernel sees, a label out of range say. The kernel writes the first
-// one down in pinned host memory and goes on with something harmless; Device::Synchronize reports it.
+// one down in pinned host memory and goes on with something harmless; Device::Synchronize reports
+// it.
 #pragma once
 
 #include <cstdint>

@@ -31,8 +31,8 @@ Status Staging::CopyToDevice(void* dst, const void* src, size_t bytes, cudaStrea
     char* slot = memory_ + next_ * kSlotBytes;
     CUDA_OR_RETURN(cudaEventSynchronize(sent_[next_]));  // An event not yet recorded has happened.
     std::memcpy(slot, static_cast<const char*>(src) + at, count);
-    CUDA_OR_RETURN(cudaMemcpyAsync(static_cast<char*>(dst) + at, slot, count,
-                                   cudaMemcpyHostToDevice, stream));
+    CUDA_OR_RETURN(
+        cudaMemcpyAsync(static_cast<char*>(dst) + at, slot, count, cudaMemcpyHostToDevice, stream));
     CUDA_OR_RETURN(cudaEventRecord(sent_[next_], stream));
     next_ = (next_ + 1) % kNumSlots;
   }

@@ -1,5 +1,5 @@
-// Pinned memory that pageable host memory passes through on its way to the device, so that a copy is
-// queued without waiting for the work before it.
+// Pinned memory that pageable host memory passes through on its way to the device, so that a copy
+// is queued without waiting for the work before it.
 #pragma once
 
 #include <cuda_runtime_api.h>

@@ -7,8 +7,8 @@
 // 32 registers, and 28 multiply-adds a step hide the latency and the 16 loads. (Measured on a Zen
 // 4, operands in the second cache: 98 % of the processor's peak in both types.)
 //
-// panel_packing.h packs the panels. For functions between TRIREME_AVX512_BEGIN and END only, in files that ask HasRegisterTiles
-// first.
+// panel_packing.h packs the panels. For functions between TRIREME_AVX512_BEGIN and END only, in
+// files that ask HasRegisterTiles first.
 #pragma once
 
 #include <immintrin.h>

@@ -85,9 +85,9 @@ void CrossEntropyCpu(Device& device, const CrossEntropyArgs& args) {
   const int32_t* labels = args.labels.as<int32_t>();
   for (int64_t i = 0; i < n; ++i) {
     if (labels[i] == kIgnoredLabel || (labels[i] >= 0 && labels[i] < args.num_classes)) continue;
-    throw Failure(absl::OutOfRangeError(absl::StrCat("label ", labels[i], " (token ", i,
-                                                     ") is not in [0, ", args.num_classes,
-                                                     ") [cross_entropy]")));
+    throw Failure(
+        absl::OutOfRangeError(absl::StrCat("label ", labels[i], " (token ", i, ") is not in [0, ",
+                                           args.num_classes, ") [cross_entropy]")));
   }
   DispatchFloating(args.logits.dtype, "cross_entropy", [&](auto tag) {
     using T = typename decltype(tag)::type;

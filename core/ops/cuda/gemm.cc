@@ -18,8 +18,8 @@ namespace {
 
 constexpr uint64_t kMaxAlignment = 16;  // More would let addresses choose algorithms, and bits.
 
-// The last two dimensions of a view as columns in memory. Not transposed: the matrix that cuBLAS sees
-// is the view's transpose.
+// The last two dimensions of a view as columns in memory. Not transposed: the matrix that cuBLAS
+// sees is the view's transpose.
 std::optional<GemmMatrix> AsMatrix(const View& view) {
   const int64_t rows = view.sizes[view.rank - 2], columns = view.sizes[view.rank - 1];
   const std::optional<OperandLayout> layout = OperandLayoutOf(view);

@@ -114,8 +114,8 @@ Status NcclCommunicator::Init() {
   }
   // The first message connects the two: now, rather than in the first step.
   std::vector<std::unique_ptr<Work>> works;
-  const Tensor byte = Tensor::Zeros(world_->device, {2}, DType::kU8, MemoryKind::kCommunication,
-                                    "nccl warm-up");
+  const Tensor byte =
+      Tensor::Zeros(world_->device, {2}, DType::kU8, MemoryKind::kCommunication, "nccl warm-up");
   for (const auto& [edge, lane] : edges_) {
     const bool sends = edge.first == rank();
     works.push_back(PointToPoint(sends ? Verb::kSend : Verb::kRecv, byte.View1D(sends, 1),
@@ -126,11 +126,10 @@ Status NcclCommunicator::Init() {
 }
 
 StatusOr<std::shared_ptr<NcclLane>> NcclCommunicator::MakeLane(const ncclUniqueId& id, int rank,
-                                                               int size,
-                                                               const std::string& name) {
-  ASSIGN_OR_RETURN(std::shared_ptr<NcclLane> lane,
-                   NcclLane::Create(world_->device, id, rank, size, name,
-                                    world_->options.deadline));
+                                                               int size, const std::string& name) {
+  ASSIGN_OR_RETURN(
+      std::shared_ptr<NcclLane> lane,
+      NcclLane::Create(world_->device, id, rank, size, name, world_->options.deadline));
   world_->watchdog.Watch(lane);
   return lane;
 }
@@ -172,9 +171,9 @@ std::vector<int64_t> NcclCommunicator::PartCounts(absl::Span<const int64_t> coun
   return parts;
 }
 
-std::unique_ptr<Work> NcclCommunicator::Start(StatusOr<NcclLane*> lane, Verb verb,
-                                              const Call& call, std::vector<Tensor> tensors,
-                                              int64_t sent_bytes, const Steps& steps, int peer) {
+std::unique_ptr<Work> NcclCommunicator::Start(StatusOr<NcclLane*> lane, Verb verb, const Call& call,
+                                              std::vector<Tensor> tensors, int64_t sent_bytes,
+                                              const Steps& steps, int peer) {
   std::string text = absl::StrCat(VerbName(verb), " '", call.purpose, "' along ", axis());
   CallRecord record;
   record.verb = verb;
@@ -196,9 +195,8 @@ std::unique_ptr<Work> NcclCommunicator::Start(StatusOr<NcclLane*> lane, Verb ver
   std::shared_ptr<CudaEvent> done;
   status.Update(!status.ok() ? status : FlatCatch([&]() -> Status {
     world_->journal.SetState(ticket, CallState::kRunning);
-    ASSIGN_OR_RETURN(done, (*lane)->Run(text, ticket, [&] {
-      return steps(*lane, (*lane)->stream());
-    }));
+    ASSIGN_OR_RETURN(done,
+                     (*lane)->Run(text, ticket, [&] { return steps(*lane, (*lane)->stream()); }));
     return absl::OkStatus();
   }));
   if (!status.ok()) {
@@ -209,7 +207,8 @@ std::unique_ptr<Work> NcclCommunicator::Start(StatusOr<NcclLane*> lane, Verb ver
   return std::make_unique<NcclWork>(world_, std::move(text), std::move(done), std::move(tensors));
 }
 
-// Part r of `input` goes to rank r; the parts of `output` come in rank order, and lie apart from it.
+// Part r of `input` goes to rank r; the parts of `output` come in rank order, and lie apart from
+// it.
 Status NcclCommunicator::Exchange(NcclLane* lane, cudaStream_t stream, const Tensor& input,
                                   const std::vector<int64_t>& sends, const Tensor& output,
                                   const std::vector<int64_t>& recvs) const {
@@ -257,7 +256,8 @@ Status NcclCommunicator::GatherParts(NcclLane* lane, cudaStream_t stream, const 
 
 NcclCommunicator::OrderedSum NcclCommunicator::PrepareSum(const Tensor& input, int64_t own_count,
                                                           const Call& call) const {
-  CHECK(call.op == ReduceOp::kSum) << "only sums have an order and weights [" << call.purpose << "]";
+  CHECK(call.op == ReduceOp::kSum)
+      << "only sums have an order and weights [" << call.purpose << "]";
   OrderedSum sum;
   sum.order.assign(call.order.begin(), call.order.end());
   if (sum.order.empty()) {
@@ -283,8 +283,8 @@ Status NcclCommunicator::Reduce(NcclLane* lane, cudaStream_t stream, const Tenso
                                 const std::vector<int64_t>& counts, const OrderedSum& sum,
                                 const Tensor& output) const {
   const int64_t own = counts[rank()];
-  RETURN_IF_ERROR(Exchange(lane, stream, input, counts, sum.received,
-                           std::vector<int64_t>(size(), own)));
+  RETURN_IF_ERROR(
+      Exchange(lane, stream, input, counts, sum.received, std::vector<int64_t>(size(), own)));
   const Tensor& parts = sum.widened.defined() ? sum.widened : sum.received;
   if (sum.widened.defined()) sum.widened.CopyFrom(sum.received);
   sum.total.Fill(0);
@@ -297,8 +297,8 @@ Status NcclCommunicator::Reduce(NcclLane* lane, cudaStream_t stream, const Tenso
 
 std::unique_ptr<Work> NcclCommunicator::AllReduce(const Tensor& tensor, const Call& call) {
   const int64_t n = tensor.numel();
-  const int64_t bytes = AllReduceBytes({rank(), size()}, n, tensor.dtype(),
-                                       world_->options.block_bytes);
+  const int64_t bytes =
+      AllReduceBytes({rank(), size()}, n, tensor.dtype(), world_->options.block_bytes);
   if (SumsAlike(tensor.dtype(), call)) {
     const auto steps = [&](NcclLane* lane, cudaStream_t stream) -> Status {
       if (lane == nullptr) return absl::OkStatus();
@@ -321,8 +321,8 @@ std::unique_ptr<Work> NcclCommunicator::AllReduce(const Tensor& tensor, const Ca
     RETURN_IF_ERROR(Reduce(lane, stream, flat, counts, sum, own));
     return GatherParts(lane, stream, flat, counts);
   };
-  return Start(collectives_.get(), Verb::kAllReduce, call, {tensor, sum.received, sum.widened, sum.total}, bytes,
-               steps);
+  return Start(collectives_.get(), Verb::kAllReduce, call,
+               {tensor, sum.received, sum.widened, sum.total}, bytes, steps);
 }
 
 std::unique_ptr<Work> NcclCommunicator::ReduceScatter(const Tensor& input, const Tensor& output,
@@ -373,8 +373,8 @@ std::unique_ptr<Work> NcclCommunicator::AllGather(const Tensor& input, const Ten
         return absl::OkStatus();
       });
     }
-    RETURN_IF_ERROR(CopyOnDevice(Raw(output, Before(counts, rank())), Raw(input), ByteSize(input),
-                                 stream));
+    RETURN_IF_ERROR(
+        CopyOnDevice(Raw(output, Before(counts, rank())), Raw(input), ByteSize(input), stream));
     return GatherParts(lane, stream, output, counts);
   };
   return Start(collectives_.get(), Verb::kAllGather, call, {input, output},
@@ -444,9 +444,9 @@ std::unique_ptr<Work> NcclCommunicator::PointToPoint(Verb verb, const Tensor& te
 std::unique_ptr<Work> NcclCommunicator::ToSelf(Verb verb, const Tensor& tensor, const Call& call) {
   const bool sends = verb == Verb::kSend;
   std::deque<Half>& others = sends ? receives_from_self_ : sends_to_self_;
-  const Half mine = {tensor.Detach(), std::make_shared<Status>(absl::FailedPreconditionError(
-                                          absl::StrCat("'", call.purpose, "' along ", axis(),
-                                                       " waits for this rank itself")))};
+  const Half mine = {tensor.Detach(),
+                     std::make_shared<Status>(absl::FailedPreconditionError(absl::StrCat(
+                         "'", call.purpose, "' along ", axis(), " waits for this rank itself")))};
   if (others.empty()) {
     (sends ? sends_to_self_ : receives_from_self_).push_back(mine);
     return std::make_unique<DoneWork>(mine.status);
@@ -457,8 +457,8 @@ std::unique_ptr<Work> NcclCommunicator::ToSelf(Verb verb, const Tensor& tensor, 
   const Tensor& to = sends ? other.tensor : mine.tensor;
   *mine.status = from.numel() == to.numel() && from.dtype() == to.dtype()
                      ? CopyOnDevice(Raw(to), Raw(from), ByteSize(from), world_->device.stream())
-                     : absl::InvalidArgumentError(absl::StrCat("'", call.purpose, "' along ", axis(),
-                                                               ": the halves differ in size"));
+                     : absl::InvalidArgumentError(absl::StrCat(
+                           "'", call.purpose, "' along ", axis(), ": the halves differ in size"));
   *other.status = *mine.status;
   return std::make_unique<DoneWork>(mine.status);
 }

@@ -54,7 +54,8 @@ class NcclCommunicator : public Communicator {
   StatusOr<NcclLane*> LaneOf(Edge edge);
   std::string EdgeName(Edge edge) const;
 
-  // What a call puts on a lane's stream; without a lane, in a group of one rank, on the compute stream.
+  // What a call puts on a lane's stream; without a lane, in a group of one rank, on the compute
+  // stream.
   using Steps = std::function<Status(NcclLane* lane, cudaStream_t stream)>;
   // The tensors are kept until the call is joined.
   std::unique_ptr<Work> Start(StatusOr<NcclLane*> lane, Verb verb, const Call& call,

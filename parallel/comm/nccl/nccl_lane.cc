@@ -39,7 +39,8 @@ StatusOr<std::unique_ptr<NcclLane>> NcclLane::Create(CudaDevice& device, const n
   return lane;
 }
 
-// Calls of a non-blocking communicator go on in the background; it takes the next when they are done.
+// Calls of a non-blocking communicator go on in the background; it takes the next when they are
+// done.
 Status NcclLane::WaitUntilReady(absl::Duration deadline) {
   const absl::Time end = absl::Now() + deadline;
   absl::Duration pause = absl::Microseconds(10);

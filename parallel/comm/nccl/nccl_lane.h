@@ -1,4 +1,5 @@
-// A lane: an NCCL communicator with a stream of its own, in which its calls run one after the other.
+// A lane: an NCCL communicator with a stream of its own, in which its calls run one after the
+// other.
 #pragma once
 
 #include <nccl.h>

@@ -13,11 +13,9 @@ constexpr std::chrono::milliseconds kPause(20);
 
 Watchdog::Watchdog(CudaDevice& device, const Communicator& control, Journal& journal,
                    absl::Duration deadline)
-    : device_(device),
-      control_(control),
-      journal_(journal),
-      deadline_(deadline),
-      thread_([this] { Run(); }) {}
+    : device_(device), control_(control), journal_(journal), deadline_(deadline), thread_([this] {
+        Run();
+      }) {}
 
 Watchdog::~Watchdog() {
   {

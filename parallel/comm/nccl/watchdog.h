@@ -1,5 +1,5 @@
-// The thread that watches NCCL: calls that fail or that nobody answers would hang the device, and the
-// rank with it.
+// The thread that watches NCCL: calls that fail or that nobody answers would hang the device, and
+// the rank with it.
 #pragma once
 
 #include <condition_variable>

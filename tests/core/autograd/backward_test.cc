@@ -1,9 +1,9 @@
 #include "core/autograd/backward.h"
-#include "core/autograd/graph_cut.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "core/autograd/graph_cut.h"
 #include "core/ops/ops.h"
 #include "tests/core/autograd/recording_sink.h"
 #include "tests/testing/device.h"

@@ -17,9 +17,10 @@ using ::testing::HasSubstr;
 CheckedFn Square(double slope) {
   return [slope](const Inputs& in) {
     const Tensor x = in[0].Detach();
-    return Record("square", {in[0]}, Mul(x, x), [x, slope](absl::Span<const Tensor> grads) -> Grads {
-      return {Mul(grads[0], Mul(x, slope))};
-    });
+    return Record("square", {in[0]}, Mul(x, x),
+                  [x, slope](absl::Span<const Tensor> grads) -> Grads {
+                    return {Mul(grads[0], Mul(x, slope))};
+                  });
   };
 }
 

@@ -64,7 +64,8 @@ TEST_F(NumericsTest, SoftmaxOfLargeAndMaskedLogits) {
 }
 
 TEST_F(NumericsTest, CrossEntropyOfLargeLogitsIsFinite) {
-  Tensor logits = Tensor::FromVector(*device_, {2, 3}, {1e4, 0, -1e4, 5, 5, -kInfinity}, DType::kF32);
+  Tensor logits =
+      Tensor::FromVector(*device_, {2, 3}, {1e4, 0, -1e4, 5, 5, -kInfinity}, DType::kF32);
   logits.set_requires_grad();
   const Tensor labels = Tensor::FromHost<int32_t>(*device_, {2}, {1, 0});
   const Tensor loss = CrossEntropy(logits, labels);
@@ -111,7 +112,8 @@ TEST_F(NumericsTest, NormsOfZerosAndConstants) {
   const Tensor gain = Tensor::Full(*device_, {4}, DType::kF32, 1);
   EXPECT_EQ(RmsNorm(zero, gain, 1e-5).ToVector(), std::vector<double>(8, 0));
   // The variance is of differences from the mean: a large common part does not drown it.
-  const Tensor shifted = Tensor::FromVector(*device_, {1, 4}, {4097, 4096, 4095, 4096}, DType::kF32);
+  const Tensor shifted =
+      Tensor::FromVector(*device_, {1, 4}, {4097, 4096, 4095, 4096}, DType::kF32);
   const std::vector<double> y = LayerNorm(shifted, gain, Tensor(), 0).ToVector();
   EXPECT_NEAR(y[0], std::sqrt(2), 1e-6);
   EXPECT_NEAR(y[2], -std::sqrt(2), 1e-6);

@@ -71,7 +71,8 @@ TEST_P(OpSuite, GradientsAreTheSlopes) {
 }
 
 TEST_P(OpSuite, ShorterTypesStayClose) {
-  const std::vector<Tensor> exact = RunBothWays(GetParam(), MakeInputs(*device_, GetParam().inputs));
+  const std::vector<Tensor> exact =
+      RunBothWays(GetParam(), MakeInputs(*device_, GetParam().inputs));
   for (const auto& [dtype, tolerance] : {std::pair(DType::kF32, 1e-5), {DType::kBF16, 2e-2}}) {
     const std::vector<Tensor> results =
         RunBothWays(GetParam(), MakeInputs(*device_, GetParam().inputs, dtype));

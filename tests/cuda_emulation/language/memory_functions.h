@@ -1,5 +1,5 @@
-// Included before everything in emulated kernels: calls of these functions, the compiler's own copies
-// of large structs among them, go where memory is checked.
+// Included before everything in emulated kernels: calls of these functions, the compiler's own
+// copies of large structs among them, go where memory is checked.
 #pragma once
 
 #ifdef __cplusplus

@@ -45,16 +45,16 @@ TEST(NcclFailuresTest, ARankThatDoesNotComeIsNotWaitedForForEver) {
     return absl::OkStatus();
   });
   EXPECT_TRUE(absl::IsDeadlineExceeded(told)) << told;
-  EXPECT_THAT(told.message(), AllOf(HasSubstr("all_reduce 'gradients' along world"),
-                                    HasSubstr("500ms")));
+  EXPECT_THAT(told.message(),
+              AllOf(HasSubstr("all_reduce 'gradients' along world"), HasSubstr("500ms")));
   EXPECT_LT(absl::Now() - begin, absl::Seconds(20));
 }
 
 TEST(NcclFailuresTest, ARankThatFailsEndsTheOthers) {
   if (testing::OnCpu()) GTEST_SKIP() << "of GPUs";
   const absl::Time begin = absl::Now();
-  const Status told = ToldToRankZero(
-      absl::Seconds(300), [] { return absl::DataLossError("the shard is cut short"); });
+  const Status told = ToldToRankZero(absl::Seconds(300),
+                                     [] { return absl::DataLossError("the shard is cut short"); });
   EXPECT_THAT(told.ToString(), HasSubstr("the shard is cut short"));
   EXPECT_LT(absl::Now() - begin, absl::Seconds(20));
 }
@@ -68,9 +68,7 @@ TEST(NcclFailuresTest, ACallThatIsGivenUpLetsItsMemoryGo) {
     RETURN_IF_ERROR(control.Barrier({"both have a world"})->Wait());
     if (control.rank() == 1) return absl::OkStatus();
     const int64_t before = device->stats().current_total_bytes;
-    {
-      const auto work = world->AllReduce(Tensor::Zeros(*device, {100}, DType::kF32), {"lost"});
-    }
+    { const auto work = world->AllReduce(Tensor::Zeros(*device, {100}, DType::kF32), {"lost"}); }
     EXPECT_EQ(device->stats().current_total_bytes, before);
     EXPECT_TRUE(absl::IsCancelled(device->Synchronize()));
     return absl::OkStatus();

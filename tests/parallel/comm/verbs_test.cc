@@ -69,7 +69,8 @@ bool IsReduced(const Tensor& tensor, const std::string& expected) {
     for (size_t i = 0; i < values.size(); ++i) {
       T want;
       std::memcpy(&want, expected.data() + i * sizeof(T), sizeof(T));
-      alike &= std::abs(double(AccOf<T>(values[i])) - double(AccOf<T>(want))) <= 8000 * ulp;  // Terms of about 100.
+      alike &= std::abs(double(AccOf<T>(values[i])) - double(AccOf<T>(want))) <=
+               8000 * ulp;  // Terms of about 100.
     }
   });
   return alike && tensor.numel() * DTypeSize(tensor.dtype()) == int64_t(expected.size());
@@ -135,7 +136,8 @@ TEST_P(VerbsTest, AllReduce) {
           const Call call = {.purpose = "test", .op = op};
           const Tensor mine = inputs[world.rank()].CopyTo(dtype);
           world.AllReduce(mine, call)->Join(device.compute());
-          EXPECT_TRUE(IsReduced(mine, Reduced(inputs, call))) << DTypeName(dtype) << "[" << n << "]";
+          EXPECT_TRUE(IsReduced(mine, Reduced(inputs, call)))
+              << DTypeName(dtype) << "[" << n << "]";
         }
       }
     }

@@ -1,5 +1,5 @@
-// ColumnLinear over the ranks equals Linear on one: outputs, the gradient of the stream, the gradients of the
-// weights, on both layouts of the stream and in every way that backward is run.
+// ColumnLinear over the ranks equals Linear on one: outputs, the gradient of the stream, the
+// gradients of the weights, on both layouts of the stream and in every way that backward is run.
 #include "parallel/layers/column_linear.h"
 
 #include <gtest/gtest.h>
@@ -35,7 +35,8 @@ struct Case {
 
   bool Uses(size_t weight) const { return (used >> weight & 1) != 0; }
   std::string Name() const {
-    return absl::StrCat("n ", n, ", weights ", out.size(), ", used ", used, ", way ", static_cast<int>(way));
+    return absl::StrCat("n ", n, ", weights ", out.size(), ", used ", used, ", way ",
+                        static_cast<int>(way));
   }
 };
 
@@ -52,16 +53,20 @@ std::vector<Case> Cases() {
   return cases;
 }
 
-std::vector<const Parameter*> Declare(const TensorAxis& axis, const Case& c, ParameterSet& parameters) {
+std::vector<const Parameter*> Declare(const TensorAxis& axis, const Case& c,
+                                      ParameterSet& parameters) {
   std::vector<const Parameter*> weights;
   for (size_t i = 0; i < c.out.size(); ++i) {
-    weights.push_back(axis.DeclareRows(Scope(parameters), absl::StrCat("w", i), {c.out[i], kIn}, Init::Normal(1)));
+    weights.push_back(axis.DeclareRows(Scope(parameters), absl::StrCat("w", i), {c.out[i], kIn},
+                                       Init::Normal(1)));
   }
   return weights;
 }
 
 // Of micro-batch `item`: the stream, and the gradient of output i.
-Tensor Stream(Device& device, const Case& c, int item) { return RandomTensor(device, {c.n, kIn}, 10 + item); }
+Tensor Stream(Device& device, const Case& c, int item) {
+  return RandomTensor(device, {c.n, kIn}, 10 + item);
+}
 Tensor OutputGradient(Device& device, const Case& c, int item, size_t i) {
   return RandomTensor(device, {c.n, c.out[i]}, 100 + 10 * item + i);
 }
@@ -130,8 +135,8 @@ void ExpectDefinition(Device& device, const TensorAxis& axis, const Case& c) {
   for (DeferredWeights& weights_of_item : deferred) weights_of_item.Run(sink);
   for (size_t i = 0; i < weights.size(); ++i) {
     sink.ZeroIfUntouched(static_cast<int>(i));
-    ExpectNear(sink.gradient(static_cast<int>(i)), PartOf(expected.dw[i], weights[i]->spec.local), 1e-13,
-               "weight gradient");
+    ExpectNear(sink.gradient(static_cast<int>(i)), PartOf(expected.dw[i], weights[i]->spec.local),
+               1e-13, "weight gradient");
   }
 }
 
@@ -153,7 +158,8 @@ TEST(ColumnLinearAloneTest, WithoutAGroup) {
   });
 }
 
-// What is held between forward and backward is what the layout of the stream promises: the rows of this rank.
+// What is held between forward and backward is what the layout of the stream promises: the rows of
+// this rank.
 TEST_P(ColumnLinearTest, KeepsNoRowsOfOtherRanks) {
   testing::OnStreams(GetParam(), [](Device& device, const TensorAxis& axis) -> Status {
     const int64_t n = 4096;
@@ -161,7 +167,8 @@ TEST_P(ColumnLinearTest, KeepsNoRowsOfOtherRanks) {
     const Parameter* const weight =
         axis.DeclareRows(Scope(parameters), "w", {1 * axis.size, 64}, Init::Normal(1));
     RETURN_IF_ERROR(parameters.Materialize(device, DType::kF64, 1));
-    GraphCut cut(StreamPart(axis, Tensor::Full(device, {n, 64}, DType::kF64, 1)).CopyTo(DType::kF64));
+    GraphCut cut(
+        StreamPart(axis, Tensor::Full(device, {n, 64}, DType::kF64, 1)).CopyTo(DType::kF64));
     const auto held = [&] {
       return device.stats().current_bytes[static_cast<int>(MemoryKind::kActivations)];
     };

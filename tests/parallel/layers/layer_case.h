@@ -1,4 +1,5 @@
-// What the tests of layers share: the parts of a whole that ranks have, and values that are nearly equal.
+// What the tests of layers share: the parts of a whole that ranks have, and values that are nearly
+// equal.
 #pragma once
 
 #include <gtest/gtest.h>
@@ -26,12 +27,14 @@ inline Tensor StreamPart(const TensorAxis& axis, const Tensor& whole) {
 }
 
 // Relative to the largest value expected.
-inline void ExpectNear(const Tensor& actual, const Tensor& expected, double tolerance, const char* what) {
+inline void ExpectNear(const Tensor& actual, const Tensor& expected, double tolerance,
+                       const char* what) {
   ASSERT_EQ(actual.shape(), expected.shape()) << what;
   const std::vector<double> a = actual.ToVector(), e = expected.ToVector();
   double largest = 0;
   for (const double value : e) largest = std::max(largest, std::abs(value));
-  for (size_t i = 0; i < a.size(); ++i) ASSERT_NEAR(a[i], e[i], tolerance * largest) << what << " " << i;
+  for (size_t i = 0; i < a.size(); ++i)
+    ASSERT_NEAR(a[i], e[i], tolerance * largest) << what << " " << i;
 }
 
 // Fn(device, axis) on every rank of a world, with the stream whole and with the stream sharded.

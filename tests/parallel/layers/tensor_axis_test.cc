@@ -1,4 +1,5 @@
-// What ranks of a tensor axis declare: boxes that tile the whole, and the reductions that follow from them.
+// What ranks of a tensor axis declare: boxes that tile the whole, and the reductions that follow
+// from them.
 #include "parallel/layers/tensor_axis.h"
 
 #include <gtest/gtest.h>
@@ -68,7 +69,8 @@ TEST(TensorAxisTest, RowsAndColumnsTileTheWholeInGrains) {
 }
 
 TEST(TensorAxisTest, CopiedRowsAreThoseOfNeighbours) {
-  for (const auto& [size, copies] : {std::pair(1, 1), {2, 2}, {4, 2}, {6, 3}, {6, 2}, {8, 4}, {8, 8}}) {
+  for (const auto& [size, copies] :
+       {std::pair(1, 1), {2, 2}, {4, 2}, {6, 3}, {6, 2}, {8, 4}, {8, 8}}) {
     const auto specs = SpecsOf(size, false, [&](const TensorAxis& axis, const Scope& scope) {
       return axis.DeclareCopiedRows(scope, "w", {7 * size / copies, 3}, Init::Normal(1), copies);
     });
@@ -89,9 +91,10 @@ TEST(TensorAxisTest, WhatIsWholeHasPartialGradientsWhereItsInputIsCut) {
       const auto on_stream = SpecsOf(size, sharded, [](const TensorAxis& axis, const Scope& scope) {
         return axis.DeclareOnStream(scope, "gain", {6}, Init::Constant(1));
       });
-      const auto on_columns = SpecsOf(size, sharded, [](const TensorAxis& axis, const Scope& scope) {
-        return axis.DeclareOnColumns(scope, "gain", {6}, Init::Constant(1));
-      });
+      const auto on_columns =
+          SpecsOf(size, sharded, [](const TensorAxis& axis, const Scope& scope) {
+            return axis.DeclareOnColumns(scope, "gain", {6}, Init::Constant(1));
+          });
       const AxisSet tensor = Axis::kTensor;
       for (int rank = 0; rank < size; ++rank) {
         EXPECT_EQ(on_stream[rank].partial_grad, size > 1 && sharded ? tensor : AxisSet());
@@ -112,7 +115,8 @@ INSTANTIATE_TEST_SUITE_P(Worlds, StreamLayoutTest, ::testing::ValuesIn(testing::
 
 TEST_P(StreamLayoutTest, RowsStandWhereTheyStoodInTheWhole) {
   testing::OnRanks(GetParam(), {}, [](Device& device, Communicator& world) -> Status {
-    for (const auto& samples : std::vector<std::vector<std::vector<int64_t>>>{{{3, 4}, {5}}, {{1}}}) {
+    for (const auto& samples :
+         std::vector<std::vector<std::vector<int64_t>>>{{{3, 4}, {5}}, {{1}}}) {
       const Batch batch = ToDevice(testing::PackedDocuments(samples, 11, 1, 40), device);
       const int64_t n = batch.layout.num_tokens();
       const Share rows = ShareOf(n, world.rank(), world.size());

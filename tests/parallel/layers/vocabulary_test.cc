@@ -1,4 +1,5 @@
-// The ends of a language model with the vocabulary cut over the ranks equal the plain ops on the whole.
+// The ends of a language model with the vocabulary cut over the ranks equal the plain ops on the
+// whole.
 #include "parallel/layers/vocabulary.h"
 
 #include <gtest/gtest.h>
@@ -52,8 +53,11 @@ struct Table {
   std::unique_ptr<GradientBuffers> sink;
 };
 
-// bf16 rounds every product and every sum of the ranks once; the wholes of both sides are the same numbers.
-double Tolerance(DType dtype) { return dtype == DType::kF64 ? 1e-13 : dtype == DType::kF32 ? 1e-5 : 2e-2; }
+// bf16 rounds every product and every sum of the ranks once; the wholes of both sides are the same
+// numbers.
+double Tolerance(DType dtype) {
+  return dtype == DType::kF64 ? 1e-13 : dtype == DType::kF32 ? 1e-5 : 2e-2;
+}
 
 class VocabularyTest : public ::testing::TestWithParam<testing::TestWorld> {};
 INSTANTIATE_TEST_SUITE_P(Worlds, VocabularyTest, ::testing::ValuesIn(testing::TestWorlds()),
@@ -69,11 +73,12 @@ TEST_P(VocabularyTest, EmbeddingEqualsThatOfTheWhole) {
         const Tensor expected = Embedding(tokens, whole.weight->working);
         Backward({expected}, {dy}, *whole.sink);
         const Tensor y = VocabularyEmbedding(axis, tokens, *part.weight);
-        EXPECT_EQ(y.ToVector(), StreamPart(axis, expected).ToVector()) << "one part has it, others zero";
+        EXPECT_EQ(y.ToVector(), StreamPart(axis, expected).ToVector())
+            << "one part has it, others zero";
         Backward({y}, {StreamPart(axis, dy)}, *part.sink);
         part.sink->ZeroIfUntouched(0);
-        ExpectNear(part.Gradient(), PartOf(whole.Gradient(), part.weight->spec.local), Tolerance(dtype),
-                   "table");
+        ExpectNear(part.Gradient(), PartOf(whole.Gradient(), part.weight->spec.local),
+                   Tolerance(dtype), "table");
       }
     }
     return absl::OkStatus();
@@ -84,11 +89,13 @@ TEST_P(VocabularyTest, ATokenOutsideTheVocabularyIsNamed) {
   testing::OnStreams(GetParam(), [](Device& device, const TensorAxis& axis) -> Status {
     Table part(device, axis, DType::kF32);
     for (const int32_t token : {-2, 29}) {
-      Status status =
-          CatchFailure([&] { VocabularyEmbedding(axis, Integers(device, {0, token}), *part.weight); });
+      Status status = CatchFailure([&] {
+        VocabularyEmbedding(axis, Integers(device, {0, token}), *part.weight);
+      });
       status.Update(device.Synchronize());  // A GPU finds it on its way.
       EXPECT_EQ(status.code(), absl::StatusCode::kOutOfRange) << status;
-      EXPECT_NE(std::string(status.message()).find(std::to_string(token)), std::string::npos) << status;
+      EXPECT_NE(std::string(status.message()).find(std::to_string(token)), std::string::npos)
+          << status;
     }
     return absl::OkStatus();
   });
@@ -121,8 +128,8 @@ TEST_P(VocabularyTest, CrossEntropyEqualsThatOfTheWhole) {
                      defer ? &deferred : nullptr);
             ExpectNear(cut.TakeGrad(), StreamPart(axis, leaf.grad()), Tolerance(dtype), "stream");
             deferred.Run(*part.sink);
-            ExpectNear(part.Gradient(), PartOf(table.grad(), part.weight->spec.local), Tolerance(dtype),
-                       "head");
+            ExpectNear(part.Gradient(), PartOf(table.grad(), part.weight->spec.local),
+                       Tolerance(dtype), "head");
           }
         }
       }

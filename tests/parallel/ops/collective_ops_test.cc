@@ -1,5 +1,5 @@
-// Every collective against the definition of the two layouts that it connects, forward and backward: whatever
-// the rows, fewer than ranks and none among them.
+// Every collective against the definition of the two layouts that it connects, forward and
+// backward: whatever the rows, fewer than ranks and none among them.
 #include "parallel/ops/collective_ops.h"
 
 #include <gmock/gmock.h>
@@ -53,11 +53,17 @@ std::vector<Collective> Collectives() {
       {"PartialToRowShard", kPartial, kRowShard,
        [](const Tensor& x, int64_t, Communicator* g) { return PartialToRowShard(x, g, "test"); }},
       {"RowShardToCopied", kRowShard, kCopied,
-       [](const Tensor& x, int64_t n, Communicator* g) { return RowShardToCopied(x, n, g, "test"); }},
+       [](const Tensor& x, int64_t n, Communicator* g) {
+         return RowShardToCopied(x, n, g, "test");
+       }},
       {"RowShardToReplicated", kRowShard, kReplicated,
-       [](const Tensor& x, int64_t n, Communicator* g) { return RowShardToReplicated(x, n, g, "test"); }},
+       [](const Tensor& x, int64_t n, Communicator* g) {
+         return RowShardToReplicated(x, n, g, "test");
+       }},
       {"ReplicatedToRowShard", kReplicated, kRowShard,
-       [](const Tensor& x, int64_t, Communicator* g) { return ReplicatedToRowShard(x, g, "test"); }},
+       [](const Tensor& x, int64_t, Communicator* g) {
+         return ReplicatedToRowShard(x, g, "test");
+       }},
   };
 }
 
@@ -74,20 +80,23 @@ class Laid {
     }
   }
 
-  // The whole, of what `layout` says that the ranks have: their sum in rank order, or what they share.
+  // The whole, of what `layout` says that the ranks have: their sum in rank order, or what they
+  // share.
   std::vector<double> Whole(Layout layout) const {
     if (layout != Layout::kPartial) return parts_[0];
     std::vector<double> sum = parts_[0];
     for (int rank = 1; rank < size_; ++rank) {
       for (size_t i = 0; i < sum.size(); ++i) {
-        sum[i] = dtype_ == DType::kF64 ? sum[i] + parts_[rank][i]
-                                       : static_cast<float>(sum[i]) + static_cast<float>(parts_[rank][i]);
+        sum[i] = dtype_ == DType::kF64
+                     ? sum[i] + parts_[rank][i]
+                     : static_cast<float>(sum[i]) + static_cast<float>(parts_[rank][i]);
       }
     }
     return Rounded(sum);
   }
   Tensor PartOf(Layout layout, int rank) const {
-    return layout == Layout::kPartial ? Make(parts_[rank]) : Make(Local(Whole(layout), layout, rank));
+    return layout == Layout::kPartial ? Make(parts_[rank])
+                                      : Make(Local(Whole(layout), layout, rank));
   }
   // What a rank has of `whole`, in a layout other than kPartial.
   std::vector<double> Local(const std::vector<double>& whole, Layout layout, int rank) const {
@@ -98,10 +107,12 @@ class Laid {
 
  private:
   Tensor Make(const std::vector<double>& values) const {
-    return Tensor::FromVector(device_, {static_cast<int64_t>(values.size()) / kWidth, kWidth}, values,
-                              dtype_);
+    return Tensor::FromVector(device_, {static_cast<int64_t>(values.size()) / kWidth, kWidth},
+                              values, dtype_);
   }
-  std::vector<double> Rounded(const std::vector<double>& values) const { return Make(values).ToVector(); }
+  std::vector<double> Rounded(const std::vector<double>& values) const {
+    return Make(values).ToVector();
+  }
 
   Device& device_;
   const DType dtype_;
@@ -115,7 +126,8 @@ class NoLeaves : public GradientSink {
 };
 
 class CollectiveOpsTest : public ::testing::TestWithParam<TestWorld> {};
-INSTANTIATE_TEST_SUITE_P(Worlds, CollectiveOpsTest, ::testing::ValuesIn(TestWorlds()), testing::WorldName);
+INSTANTIATE_TEST_SUITE_P(Worlds, CollectiveOpsTest, ::testing::ValuesIn(TestWorlds()),
+                         testing::WorldName);
 
 TEST_P(CollectiveOpsTest, ValuesAndGradientsAreThoseOfTheLayouts) {
   OnRanks(GetParam(), {}, [&](Device& device, Communicator& world) -> Status {
@@ -162,11 +174,13 @@ TEST_P(CollectiveOpsTest, RowsOfTileTheTensor) {
 TEST_P(CollectiveOpsTest, TransfersUnderWayOverlap) {
   OnRanks(GetParam(), {}, [&](Device& device, Communicator& world) -> Status {
     const int64_t n = 11;
-    const Laid x(device, DType::kF64, n, world.size(), 3), z(device, DType::kF64, n, world.size(), 4);
+    const Laid x(device, DType::kF64, n, world.size(), 3),
+        z(device, DType::kF64, n, world.size(), 4);
     const std::vector<double> sum = x.Whole(Layout::kPartial);
     const PendingTensor mine =
         StartReduceScatterRows(x.PartOf(Layout::kPartial, world.rank()), &world, "first");
-    const PendingTensor all = StartAllReduce(z.PartOf(Layout::kPartial, world.rank()), &world, "second");
+    const PendingTensor all =
+        StartAllReduce(z.PartOf(Layout::kPartial, world.rank()), &world, "second");
     const PendingTensor gathered = StartAllGatherRows(mine.Wait(), n, &world, "third");
     EXPECT_EQ(gathered.Wait().ToVector(), sum);
     EXPECT_EQ(all.Wait().ToVector(), z.Whole(Layout::kPartial));

@@ -1,5 +1,5 @@
-// The executor on the ranks of a pipeline: every schedule gives the gradients of one rank, sends what its plan
-// says, holds what its plan says, and ends when a rank fails.
+// The executor on the ranks of a pipeline: every schedule gives the gradients of one rank, sends
+// what its plan says, holds what its plan says, and ends when a rank fails.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -27,8 +27,8 @@ namespace {
 constexpr int kRanks = 4, kItems = 8;
 constexpr int64_t kRows = 64, kWidth = 8, kInner = 128;
 constexpr int64_t kMessage = kRows * kWidth * 8, kInnerBytes = kRows * kInner * 8;
-// What a block keeps: its input, two products and what silu makes of them, its output. After I, the gradients
-// that W needs are as large as what I let go.
+// What a block keeps: its input, two products and what silu makes of them, its output. After I, the
+// gradients that W needs are as large as what I let go.
 constexpr int64_t kBlock = 4 * kInnerBytes + 2 * kMessage;
 
 using BeforeFn = std::function<void(int unit, int64_t sample)>;
@@ -98,7 +98,8 @@ Status RunRound(const Plan& plan, const std::string& schedule, Communicator& wor
   RETURN_IF_ERROR(model.parameters().Materialize(*device, DType::kF64, 1));
   ReplicaGroups inside;
   if (world.size() > 1) inside.losses = &world;
-  AllReduceExchange exchange(model.parameters(), *device, *replica, inside, 0, 1, {kItems, 1, 1 << 20});
+  AllReduceExchange exchange(model.parameters(), *device, *replica, inside, 0, 1,
+                             {kItems, 1, 1 << 20});
   Executor executor(model, {}, pipeline);
   device->ResetPeaks();
   const auto load = [&](const WorkItem& item) { return Load(*device, item); };
@@ -151,7 +152,8 @@ TEST_P(ExecutorPipelineTest, GradientsAreThoseOfOneRank) {
     EXPECT_NEAR(outcome.loss, one.loss, 1e-12 * std::abs(one.loss));
     for (const auto& [path, gradient] : outcome.gradients) {
       const std::vector<double>& expected = one.gradients.at(path);
-      for (size_t i = 0; i < gradient.size(); ++i) ASSERT_NEAR(gradient[i], expected[i], 1e-11) << path;
+      for (size_t i = 0; i < gradient.size(); ++i)
+        ASSERT_NEAR(gradient[i], expected[i], 1e-11) << path;
       ++seen;
     }
   }
@@ -175,8 +177,8 @@ TEST_P(ExecutorPipelineTest, SendsAMessageForEachBoundaryAndMicroBatch) {
   }
 }
 
-// On top of the blocks in flight: in a backward, two gradients of inner tensors in the making; messages that come
-// early or leave late.
+// On top of the blocks in flight: in a backward, two gradients of inner tensors in the making;
+// messages that come early or leave late.
 TEST_P(ExecutorPipelineTest, PeakActivationsAreThoseInFlight) {
   constexpr int64_t kTransient = 2 * kInnerBytes + 16 * kMessage;
   static_assert(kTransient < kBlock, "one more block in flight would pass");
@@ -184,7 +186,8 @@ TEST_P(ExecutorPipelineTest, PeakActivationsAreThoseInFlight) {
   const Simulation simulation = Simulate(Lower(plan));
   const std::vector<Outcome> outcomes = Outcomes(kRanks);
   for (int rank = 0; rank < kRanks; ++rank) {
-    const int64_t held = std::llround(simulation.ranks[rank].peak_in_flight * plan.num_chunks) * kBlock;
+    const int64_t held =
+        std::llround(simulation.ranks[rank].peak_in_flight * plan.num_chunks) * kBlock;
     EXPECT_GE(outcomes[rank].peak_activations, held) << "rank " << rank;
     EXPECT_LE(outcomes[rank].peak_activations, held + kTransient) << "rank " << rank;
   }
@@ -195,15 +198,15 @@ TEST_P(ExecutorPipelineTest, AFailureOfOneRankEndsAll) {
   const Plan plan = PlanOf();
   for (const int failing_stage : {0, plan.num_stages() / 2, plan.num_stages() - 1}) {
     const auto before = [&](int unit, int64_t sample) {
-      if (unit == failing_stage && sample == 2) throw Failure(absl::DataLossError("the unit broke"));
+      if (unit == failing_stage && sample == 2)
+        throw Failure(absl::DataLossError("the unit broke"));
     };
     int ended = 0;
     std::mutex mutex;
     const absl::Time begin = absl::Now();
     const Status status = RunOnRanks(kRanks, {}, [&](Communicator& world) {
       Outcome outcome;
-      const Status status =
-          RunRound(plan, GetParam(), world, plan.num_stages(), before, &outcome);
+      const Status status = RunRound(plan, GetParam(), world, plan.num_stages(), before, &outcome);
       EXPECT_FALSE(status.ok());
       const std::lock_guard<std::mutex> lock(mutex);
       ++ended;

@@ -25,7 +25,8 @@ class Chain : public Model {
     }
   }
   int num_units() const override { return kUnits; }
-  Tensor RunUnit(int unit, const Tensor& hidden, const Batch& batch, const ForwardContext&) override {
+  Tensor RunUnit(int unit, const Tensor& hidden, const Batch& batch,
+                 const ForwardContext&) override {
     const Tensor x = unit == 0 ? batch.inputs : hidden;
     const Tensor& weight = weights_[unit]->working;
     const Tensor probed = Record("probe", {weight}, weight.Detach(),
@@ -50,12 +51,15 @@ StatusOr<Batch> LoadOnes(Device& device, const WorkItem& item) {
   return batch;
 }
 
-// The exchange starts to talk about the last units while the first ones are still being differentiated.
+// The exchange starts to talk about the last units while the first ones are still being
+// differentiated.
 TEST(ExecutorTest, TheFirstBucketStartsBeforeTheLastUnitsBackward) {
   const Status status = RunOnRanks(2, {}, [&](Communicator& world) -> Status {
     auto device = MakeCpuDevice();
     std::vector<int64_t> started_before(kUnits, -1);
-    Chain model([&](int unit) { started_before[unit] = static_cast<int64_t>(world.journal().Records().size()); });
+    Chain model([&](int unit) {
+      started_before[unit] = static_cast<int64_t>(world.journal().Records().size());
+    });
     RETURN_IF_ERROR(model.parameters().Materialize(*device, DType::kF64, 1));
     AllReduceExchange exchange(model.parameters(), *device, world, {4, 1, /*bucket_bytes=*/1});
     Executor executor(model, {});
@@ -126,7 +130,9 @@ TEST(ExecutorTest, AFailureInTheMiddleIsAStatus) {
   Executor executor(model, {});
   const auto load = [&](const WorkItem& item) { return LoadOnes(*device, item); };
   EXPECT_EQ(executor.Run(exchange.Plan(0), load, {}, exchange).status().message(), "unit 1 broke");
-  const auto no_load = [&](const WorkItem&) -> StatusOr<Batch> { return absl::NotFoundError("gone"); };
+  const auto no_load = [&](const WorkItem&) -> StatusOr<Batch> {
+    return absl::NotFoundError("gone");
+  };
   EXPECT_EQ(executor.Run(exchange.Plan(0), no_load, {}, exchange).status().message(), "gone");
 }
 

@@ -1,6 +1,7 @@
-// What every rank sends, by purpose, against the closed forms of kv_traffic.h. For equal parts of L = N / c tokens and d = dv those are the forms of the literature, but for
-// two: the gradients of a ring make c - 1 hops and not c, since the owner's part stays at home; and
-// the gradients that an all-gather scatters are in the accumulation type.
+// What every rank sends, by purpose, against the closed forms of kv_traffic.h. For equal parts of L
+// = N / c tokens and d = dv those are the forms of the literature, but for two: the gradients of a
+// ring make c - 1 hops and not c, since the owner's part stays at home; and the gradients that an
+// all-gather scatters are in the accumulation type.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -48,8 +49,8 @@ Bytes ExpectedBytes(const KvCase& c, const Method& method, const Place& place, D
   }
   Traffic traffic;
   for (const Pass pass : {Pass::kForward, Pass::kBackward}) {
-    AddKvTraffic(*plan, {c.heads, c.kv_heads, c.width, c.value_width}, tokens, place.rank, dtype, pass,
-                 &traffic);
+    AddKvTraffic(*plan, {c.heads, c.kv_heads, c.width, c.value_width}, tokens, place.rank, dtype,
+                 pass, &traffic);
   }
   Bytes bytes;
   for (const auto& [key, entry] : traffic.entries) bytes[key.second] += entry.sent_bytes;

@@ -30,7 +30,8 @@ std::vector<std::vector<double>> Wholes(Device& device, DType dtype) {
   Declare(parameters);
   ThrowIfError(parameters.Materialize(device, dtype, 7));
   std::vector<std::vector<double>> values;
-  for (const auto& parameter : parameters.parameters()) values.push_back(parameter->working.ToVector());
+  for (const auto& parameter : parameters.parameters())
+    values.push_back(parameter->working.ToVector());
   return values;
 }
 
@@ -40,7 +41,8 @@ int64_t ParameterBytes(const Device& device) {
 
 int64_t Gathers(const Communicator& world) {
   int64_t count = 0;
-  for (const CallRecord& record : world.journal().Records()) count += record.verb == Verb::kAllGather;
+  for (const CallRecord& record : world.journal().Records())
+    count += record.verb == Verb::kAllGather;
   return count;
 }
 
