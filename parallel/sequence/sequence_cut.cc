@@ -1,6 +1,7 @@
 #include "parallel/sequence/sequence_cut.h"
 
 #include <algorithm>
+#include <numeric>
 
 #include "absl/strings/str_cat.h"
 
@@ -54,6 +55,16 @@ std::vector<std::vector<Segment>> CutSegments(absl::Span<const Segment> whole, S
     for (int rank = 0; rank < size; ++rank) AppendPieces(segment, cut, size, rank, &ranks[rank]);
   }
   return ranks;
+}
+
+std::vector<int> SlotOwners(SequenceCut cut, int size) {
+  std::vector<int> owners(size);
+  std::iota(owners.begin(), owners.end(), 0);
+  if (cut == SequenceCut::kZigzag) {
+    owners.resize(2 * size);
+    std::reverse_copy(owners.begin(), owners.begin() + size, owners.begin() + size);
+  }
+  return owners;
 }
 
 HostBatch CutBatch(const HostBatch& whole, SequenceCut cut, int size, int rank) {

@@ -25,6 +25,10 @@ const char* SequenceCutName(SequenceCut cut);  // "zigzag"
 std::vector<std::vector<Segment>> CutSegments(absl::Span<const Segment> whole, SequenceCut cut,
                                               int size);
 
+// The pieces of a sample in sequence order are slots; this is the rank of each: 0 to size - 1, and
+// under zigzag back again.
+std::vector<int> SlotOwners(SequenceCut cut, int size);
+
 // What rank `rank` has of a micro-batch. Labels stay with their tokens, so targets and bytes of the
 // ranks add up to those of the whole.
 HostBatch CutBatch(const HostBatch& whole, SequenceCut cut, int size, int rank);

@@ -1,0 +1,123 @@
+#include "parallel/sequence/recurrence_plan.h"
+
+#include <algorithm>
+#include <map>
+#include <tuple>
+
+#include "core/base/log.h"
+
+namespace trireme {
+namespace {
+
+// Of a line, in a slot: tokens [begin, end), from row `row` on of their rank.
+struct Piece {
+  int64_t begin, end;
+  int rank;
+  int64_t row;
+};
+
+// The pieces of each sample, in order of position.
+std::map<int64_t, std::vector<Piece>> PiecesBySample(const TokenLayout& layout) {
+  std::map<int64_t, std::vector<Piece>> pieces;
+  for (int rank = 0; rank < static_cast<int>(layout.axis_segments.size()); ++rank) {
+    int64_t row = 0;
+    for (const Segment& segment : layout.axis_segments[rank]) {
+      if (segment.length > 0) {
+        pieces[segment.sample].push_back(
+            {segment.begin, segment.begin + segment.length, rank, row});
+      }
+      row += segment.length;
+    }
+  }
+  for (auto& [sample, of_sample] : pieces) {
+    std::sort(of_sample.begin(), of_sample.end(),
+              [](const Piece& a, const Piece& b) { return a.begin < b.begin; });
+  }
+  return pieces;
+}
+
+// The slot of a piece: the first one of its rank behind `previous`, the slot of the piece before.
+// Which of several it is does not matter when all between them are empty.
+int SlotAfter(int previous, int rank, absl::Span<const int> owners, int64_t sample) {
+  const auto slot = std::find(owners.begin() + previous + 1, owners.end(), rank);
+  CHECK(slot != owners.end()) << "rank " << rank << " has a piece of sample " << sample
+                              << " out of the order of its cut [recurrence]";
+  return static_cast<int>(slot - owners.begin());
+}
+
+}  // namespace
+
+std::vector<int64_t> SamplesOf(const TokenLayout& layout) {
+  std::vector<int64_t> samples;
+  for (const auto& [sample, pieces] : PiecesBySample(layout)) samples.push_back(sample);
+  return samples;
+}
+
+std::vector<DocumentRun> DocumentRuns(absl::Span<const Segment> segments,
+                                      absl::Span<const Segment> documents) {
+  std::vector<Segment> sorted(documents.begin(), documents.end());
+  const auto before = [](const Segment& a, const Segment& b) {
+    return std::tie(a.sample, a.begin) < std::tie(b.sample, b.begin);
+  };
+  std::sort(sorted.begin(), sorted.end(), before);
+  std::vector<DocumentRun> runs;
+  int64_t row = 0;
+  for (const Segment& segment : segments) {
+    int64_t position = segment.begin;
+    const int64_t end = segment.begin + segment.length;
+    while (position < end) {
+      // The last document that begins here or before; an empty one has no tokens.
+      auto next = std::upper_bound(sorted.begin(), sorted.end(),
+                                   Segment{segment.sample, position, 0}, before);
+      while (next != sorted.begin() && (next - 1)->length == 0) --next;
+      CHECK(next != sorted.begin()) << "sample " << segment.sample << " has no document";
+      const Segment& document = *(next - 1);
+      const int64_t last = std::min(end, document.begin + document.length);
+      CHECK(document.sample == segment.sample && position < last)
+          << "position " << position << " of sample " << segment.sample << " is in no document";
+      runs.push_back({{row, row + last - position}, segment.sample, position, document});
+      row += last - position;
+      position = last;
+    }
+  }
+  return runs;
+}
+
+RecurrencePlan PlanRecurrence(const TokenLayout& layout, SequenceCut cut, int rank,
+                              bool continued) {
+  RecurrencePlan plan;
+  plan.owners = SlotOwners(cut, static_cast<int>(layout.axis_segments.size()));
+  const auto pieces = PiecesBySample(layout);
+  plan.num_lines = static_cast<int64_t>(pieces.size());
+  plan.resets.assign(plan.num_slots(), std::vector<uint8_t>(plan.num_lines, 0));
+  plan.tokens.assign(plan.num_slots(), std::vector<int64_t>(plan.num_lines, 0));
+  int64_t line = 0;
+  for (const auto& [sample, of_sample] : pieces) {
+    int slot = -1;
+    Segment document;
+    for (const Piece& piece : of_sample) {
+      slot = SlotAfter(slot, piece.rank, plan.owners, sample);
+      plan.tokens[slot][line] = piece.end - piece.begin;
+      const std::vector<DocumentRun> runs =
+          DocumentRuns({{sample, piece.begin, piece.end - piece.begin}}, layout.documents);
+      for (const DocumentRun& run : runs) {
+        const bool first = &piece == &of_sample.front() && run.rows.begin == 0;
+        const bool starts = first ? !continued : !(run.document == document);
+        document = run.document;
+        plan.resets[slot][line] |= starts;
+        if (piece.rank != rank) continue;
+        plan.runs.push_back({{piece.row + run.rows.begin, piece.row + run.rows.end},
+                             slot,
+                             line,
+                             run.rows.begin == 0 && !starts,
+                             run.rows.end == piece.end - piece.begin});
+      }
+    }
+    ++line;
+  }
+  std::sort(plan.runs.begin(), plan.runs.end(),
+            [](const auto& a, const auto& b) { return a.rows.begin < b.rows.begin; });
+  return plan;
+}
+
+}  // namespace trireme
