@@ -2,8 +2,8 @@
 // from the layout of a micro-batch alone: every rank knows the same of all.
 //
 // A line is a chain of tokens with a state of its own: a sample. Along it lie the slots
-// (sequence_cut.h), and in the piece of a slot, the runs: tokens of one document. Only the first run
-// of a piece can be entered by a state from before it, and only the last run's state leaves the
+// (sequence_cut.h), and in the piece of a slot, the runs: tokens of one document. Only the first
+// run of a piece can be entered by a state from before it, and only the last run's state leaves the
 // slot. A document that starts anywhere in a piece resets the slot: nothing that enters leaves it.
 #pragma once
 
@@ -31,10 +31,10 @@ struct RecurrencePlan {
   };
 
   int64_t num_lines = 0;
-  std::vector<int> owners;                    // Of each slot, in sequence order.
-  std::vector<Run> runs;                      // Of this rank, in order of rows.
-  std::vector<std::vector<uint8_t>> resets;   // [slot][line]
-  std::vector<std::vector<int64_t>> tokens;   // [slot][line]
+  std::vector<int> owners;                   // Of each slot, in sequence order.
+  std::vector<Run> runs;                     // Of this rank, in order of rows.
+  std::vector<std::vector<uint8_t>> resets;  // [slot][line]
+  std::vector<std::vector<int64_t>> tokens;  // [slot][line]
 
   int num_slots() const { return static_cast<int>(owners.size()); }
 };

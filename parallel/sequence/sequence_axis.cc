@@ -1,7 +1,7 @@
 #include "parallel/sequence/sequence_axis.h"
 
 #include "core/base/log.h"
-#include "core/ops/ops.h"
+#include "parallel/sequence/sequence_recurrence.h"
 
 namespace trireme {
 
@@ -40,6 +40,25 @@ Tensor SequenceAxis::Attend(const Tensor& q, const Tensor& k, const Tensor& v,
     return (*exchange_)(q, k, v, layout, window, scale);
   }
   return Attention(q, k, v, CausalKeyRanges(q.device(), layout, window), scale);
+}
+
+std::vector<TokenRun> SequenceAxis::Runs(const TokenLayout& layout) const {
+  std::vector<TokenRun> runs;
+  for (const DocumentRun& run : DocumentRuns(layout.segments, layout.documents)) {
+    runs.push_back(run.rows);
+  }
+  return runs;
+}
+
+RecurrenceOutputs SequenceAxis::Recur(const RecurrenceInputs& inputs, const TokenLayout& layout,
+                                      const Tensor& initial_state) const {
+  CHECK_EQ(size_, 1) << "a recurrence over ranks";
+  return WholeRecurrence(inputs, layout, initial_state);
+}
+
+Tensor SequenceAxis::History(const Tensor&, int64_t, const TokenLayout&) const {
+  CHECK_EQ(size_, 1) << "rows of other ranks";
+  return Tensor();
 }
 
 }  // namespace trireme

@@ -3,7 +3,10 @@
 #pragma once
 
 #include <memory>
+#include <vector>
 
+#include "core/ops/ops.h"
+#include "core/ops/recurrence.h"
 #include "parallel/sequence/kv_exchange.h"
 
 namespace trireme {
@@ -30,6 +33,19 @@ class SequenceAxis {
   // Attention of this rank's tokens over all keys of their documents; see KvExchange.
   Tensor Attend(const Tensor& q, const Tensor& k, const Tensor& v, const TokenLayout& layout,
                 int64_t window, double scale) const;
+
+  // Linear attention and short convolutions see the tokens of a document only. The runs of this
+  // rank's tokens: what ShortConv is given.
+  std::vector<TokenRun> Runs(const TokenLayout& layout) const;
+  // LinearRecurrence along the documents. initial_state [lines, h, K, V], undefined on every rank
+  // or on none, goes into the first document of each sample (in order of their numbers), as if it
+  // had begun before; the rank with the samples' ends gets final_state [lines, h, K, V], the others
+  // none.
+  RecurrenceOutputs Recur(const RecurrenceInputs& inputs, const TokenLayout& layout,
+                          const Tensor& initial_state = Tensor()) const;
+  // The `width` rows of x [n, c] before each run, [runs, width, c], wherever they are; zeros where
+  // the document has not begun. Undefined when all would be zeros on every rank.
+  Tensor History(const Tensor& x, int64_t width, const TokenLayout& layout) const;
 
  private:
   int size_ = 1;

@@ -42,9 +42,10 @@ TEST(RecurrencePlanTest, ByHand) {
   const TokenLayout layout = LayoutOf({{4, 5}}, SequenceCut::kContiguous, 4, 1);
   const RecurrencePlan plan = PlanRecurrence(layout, SequenceCut::kContiguous, 1, false);
   using Run = RecurrencePlan::Run;
-  EXPECT_THAT(plan.runs, ElementsAre(Run{{0, 1}, 1, 0, true, false}, Run{{1, 2}, 1, 0, false, true}));
-  EXPECT_THAT(plan.resets, ElementsAre(ElementsAre(1), ElementsAre(1), ElementsAre(0),
-                                       ElementsAre(0)));
+  EXPECT_THAT(plan.runs,
+              ElementsAre(Run{{0, 1}, 1, 0, true, false}, Run{{1, 2}, 1, 0, false, true}));
+  EXPECT_THAT(plan.resets,
+              ElementsAre(ElementsAre(1), ElementsAre(1), ElementsAre(0), ElementsAre(0)));
   EXPECT_THAT(PlanRecurrence(layout, SequenceCut::kContiguous, 1, true).resets,
               ElementsAre(ElementsAre(0), ElementsAre(1), ElementsAre(0), ElementsAre(0)));
 }
@@ -200,7 +201,8 @@ TEST(RecurrencePlanDeathTest, PiecesOutOfOrder) {
   EXPECT_DEATH(PlanRecurrence(layout, SequenceCut::kContiguous, 0, false), "out of the order");
   layout.documents = {{0, 0, 7}};
   layout.axis_segments = {{{0, 0, 8}}};
-  EXPECT_DEATH(PlanRecurrence(layout, SequenceCut::kContiguous, 0, false), "position 7 of sample 0");
+  EXPECT_DEATH(PlanRecurrence(layout, SequenceCut::kContiguous, 0, false),
+               "position 7 of sample 0");
 }
 
 }  // namespace
