@@ -129,12 +129,6 @@ StatusOr<std::unique_ptr<Trainer>> Trainer::Create(const RunConfig& config, cons
 }
 
 Status Trainer::Init(const ModelBuilder& builder) {
-  if (const std::vector<std::string> missing = MissingKernels(device_.kernels());
-      !missing.empty()) {
-    return absl::UnimplementedError(absl::StrCat(device_.name(), " has no kernel for ",
-                                                 absl::StrJoin(missing, ", "),
-                                                 "; use --set device=cpu"));
-  }
   const DataShape shape = DataShapeOf(dataset_);
   const RunConfig::Mesh& axes = config_.mesh();
   ASSIGN_OR_RETURN(const Mesh mesh, MeshOf(config_, world_.size()));
@@ -144,6 +138,7 @@ Status Trainer::Init(const ModelBuilder& builder) {
                                {pipeline.rank_of_stage.front(), pipeline.rank_of_stage.back()}));
   RETURN_IF_ERROR(MakeSequenceAxis());
   RETURN_IF_ERROR(MakeModelOf(shape, builder));
+  RETURN_IF_ERROR(CheckKernels());
   ASSIGN_OR_RETURN(PipelineOptions stages, CutIntoStages(pipeline));
   ASSIGN_OR_RETURN(const DType dtype, ComputeDType(config_.dtype()));
   ASSIGN_OR_RETURN(std::vector<UpdateGroup> groups, MakeGroups(config_));
@@ -187,6 +182,16 @@ Status Trainer::MakeModelOf(const DataShape& data, const ModelBuilder& builder) 
   }
   model_ = std::move(models[mine.rank]);
   return CheckCut(declared);
+}
+
+Status Trainer::CheckKernels() const {
+  std::set<std::string> of_model;
+  model_->AddKernels(&of_model);
+  const std::vector<std::string> missing = MissingKernels(device_.kernels(), of_model);
+  if (missing.empty()) return absl::OkStatus();
+  return absl::UnimplementedError(absl::StrCat(device_.name(), " has no kernel for ",
+                                               absl::StrJoin(missing, ", "),
+                                               ", which the model needs; use --set device=cpu"));
 }
 
 Status Trainer::MakeSequenceAxis() {

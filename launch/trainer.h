@@ -78,6 +78,7 @@ class Trainer {
       : config_(config), dataset_(dataset), world_(world), device_(device), phases_(phases) {}
   Status Init(const ModelBuilder& model);
   Status MakeSequenceAxis();
+  Status CheckKernels() const;
   Status MakeModelOf(const DataShape& data, const ModelBuilder& builder);
   StatusOr<PipelineOptions> CutIntoStages(const PipelineShape& pipeline);
   void StartPrefetch();

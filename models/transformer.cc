@@ -98,6 +98,10 @@ class Transformer : public Model {
     AddToStream(tensor_, width_, "mlp output", traffic);
   }
 
+  void AddKernels(std::set<std::string>* names) const override {
+    for (const Layer& layer : layers_) layer.mixer->AddKernels(names);
+  }
+
   double ForwardFlops(const TokenLayout& layout) const override {
     double flops = 0, tokens = 0;
     for (const Segment& segment : layout.segments) tokens += segment.length;

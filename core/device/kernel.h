@@ -2,6 +2,7 @@
 // are PODs of Views, only declared here: the header of each op defines its own.
 #pragma once
 
+#include <set>
 #include <string>
 #include <vector>
 
@@ -20,11 +21,24 @@ struct KernelTable {
 #undef KERNEL
 };
 
-// The names of the slots that a table leaves empty. What trains looks before anything is allocated.
-inline std::vector<std::string> MissingKernels(const KernelTable& table) {
+// The names of the slots that a table leaves empty, of those that every model uses and those in
+// `of_model`. What trains looks before anything is allocated.
+inline std::vector<std::string> MissingKernels(const KernelTable& table,
+                                               const std::set<std::string>& of_model) {
   std::vector<std::string> names;
 #define KERNEL(Name) \
   if (table.Name == nullptr) names.push_back(#Name);
+#define MODEL_KERNEL(Name) \
+  if (table.Name == nullptr && of_model.count(#Name) > 0) names.push_back(#Name);
+#include "core/ops/kernels.def"
+#undef KERNEL
+  return names;
+}
+// Those that only some models use.
+inline std::set<std::string> ModelKernels() {
+  std::set<std::string> names;
+#define KERNEL(Name)
+#define MODEL_KERNEL(Name) names.insert(#Name);
 #include "core/ops/kernels.def"
 #undef KERNEL
   return names;

@@ -3,6 +3,9 @@
 // buckets, sharding and recomputation.
 #pragma once
 
+#include <set>
+#include <string>
+
 #include "core/batch.h"
 #include "core/module/parameter.h"
 #include "core/module/unit_traffic.h"
@@ -38,6 +41,9 @@ class Model {
   // What `unit` itself says to other ranks, for each micro-batch. Models that are not cut say
   // nothing.
   virtual void AddTraffic(int unit, UnitTraffic* traffic) const { (void)unit, (void)traffic; }
+
+  // The kernels that it uses beside those of every model (MODEL_KERNEL in core/ops/kernels.def).
+  virtual void AddKernels(std::set<std::string>* names) const { (void)names; }
 
   // Of the forward pass over these segments: multiply-adds count two, attention half its square. A
   // training step costs three times as much. 0: unknown.

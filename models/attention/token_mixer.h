@@ -2,6 +2,8 @@
 #pragma once
 
 #include <memory>
+#include <set>
+#include <string>
 
 #include "core/base/params.h"
 #include "core/base/registry.h"
@@ -24,6 +26,9 @@ class TokenMixer {
 
   // Of one forward pass over these segments; multiply-adds count two.
   virtual double ForwardFlops(const TokenLayout& layout) const = 0;
+
+  // As Model::AddKernels.
+  virtual void AddKernels(std::set<std::string>* names) const { (void)names; }
 
   // What it says to other ranks, for each micro-batch.
   virtual void AddTraffic(UnitTraffic* traffic) const = 0;
