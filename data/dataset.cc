@@ -3,6 +3,7 @@
 #include <cmath>
 
 #include "data/idx_images.h"
+#include "data/mqar_dataset.h"
 #include "data/synthetic_dataset.h"
 #include "data/text_dataset.h"
 #include "data/tokens_dataset.h"

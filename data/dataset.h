@@ -41,6 +41,8 @@ class Dataset {
   virtual int64_t num_classes() const = 0;
   // Tokens that predict the next one, and not features that have one label each.
   virtual bool is_text() const = 0;
+  // Labels are answers, right or wrong: evaluations count the right ones.
+  virtual bool has_accuracy() const = 0;
   // Shape of the features of one sample; empty for text.
   virtual Shape feature_shape() const = 0;
   // Changes when the samples do: a resumed run compares it.

@@ -69,6 +69,7 @@ class IdxImages final : public Dataset {
   int64_t num_samples(Split split) const override { return samples(split).size(); }
   int64_t num_classes() const override { return num_classes_; }
   bool is_text() const override { return false; }
+  bool has_accuracy() const override { return true; }
   Shape feature_shape() const override { return Shape(images_.front().image_dims); }
 
   uint64_t fingerprint() const override {

@@ -33,6 +33,7 @@ class TokenDataset final : public Dataset {
 
   int64_t num_classes() const override { return corpora_.front()->vocabulary_size(); }
   bool is_text() const override { return true; }
+  bool has_accuracy() const override { return false; }
   Shape feature_shape() const override { return {}; }
 
   uint64_t fingerprint() const override {

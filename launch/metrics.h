@@ -36,7 +36,7 @@ struct EvaluationMetrics {
   int64_t step = 0;
   double loss = 0;
   std::optional<double> bits_per_byte;  // Text.
-  std::optional<double> accuracy;       // Images.
+  std::optional<double> accuracy;       // Where labels are answers.
   int64_t num_targets = 0;
   double seconds = 0;
 };

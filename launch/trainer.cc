@@ -349,13 +349,10 @@ StatusOr<EvaluationReport> Trainer::Evaluate(int64_t num_batches) {
   LossSum sum;
   int64_t correct = 0;
   const auto score = [&](const Tensor& hidden, const Batch& batch, const ForwardContext& context) {
-    if (dataset_.is_text()) {
-      const Tensor loss = model_->RunUnit(model_->num_units() - 1, hidden, batch, context);
-      sum.Add({loss.Item(), batch.num_targets, batch.num_bytes});
-    } else {
-      const Tensor logits = model_->Logits(hidden, batch, context);
-      sum.Add({CrossEntropy(logits, batch.labels).Item(), batch.num_targets, 0});
-      correct += CountCorrect(logits, batch.labels);
+    const Tensor loss = model_->RunUnit(model_->num_units() - 1, hidden, batch, context);
+    sum.Add({loss.Item(), batch.num_targets, batch.num_bytes});
+    if (dataset_.has_accuracy()) {
+      correct += CountCorrect(model_->Logits(hidden, batch, context), batch.labels);
     }
   };
   RETURN_IF_ERROR(executor_->Evaluate(items, load, {}, score));
@@ -368,7 +365,7 @@ StatusOr<EvaluationReport> Trainer::Evaluate(int64_t num_batches) {
   if (report.loss.count == 0) {
     return absl::FailedPreconditionError("the validation split has no label to predict");
   }
-  if (!dataset_.is_text()) report.accuracy = sums[3] / sums[1];
+  if (dataset_.has_accuracy()) report.accuracy = sums[3] / sums[1];
   return report;
 }
 

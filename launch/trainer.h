@@ -33,7 +33,7 @@ struct StepReport {
 
 struct EvaluationReport {
   LossSum loss;
-  std::optional<double> accuracy;  // Of images.
+  std::optional<double> accuracy;  // Where labels are answers.
 
   double mean_loss() const { return loss.sum / static_cast<double>(loss.count); }
   double bits_per_byte() const;  // 0 when the labels stand for no text.

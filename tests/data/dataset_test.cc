@@ -3,6 +3,9 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <map>
+
 #include "core/io/file.h"
 #include "data/token_shard.h"
 #include "data/tokenize.h"
@@ -154,6 +157,57 @@ TEST_F(DatasetTest, SyntheticIsAFunctionOfItsSeed) {
   EXPECT_THAT(batch.tokens,
               ::testing::Each(::testing::AllOf(::testing::Ge(0), ::testing::Lt(1000))));
   EXPECT_THAT(batch.labels, ::testing::Contains(kIgnoredLabel));
+}
+
+// Every key of a sample comes twice, the second time with its value as the label.
+TEST(MqarTest, QueriesAskForTheValuesOfTheirKeys) {
+  for (const int64_t length : {16, 33, 64}) {  // 16: a query in every place.
+    const ParamMap params = {{"num_pairs", "4"}, {"vocabulary_size", "41"}, {"num_samples", "50"}};
+    auto dataset = MakeDataset("mqar", params, {length});
+    ASSERT_TRUE(dataset.ok()) << dataset.status();
+    EXPECT_TRUE((*dataset)->has_accuracy());
+    HostBatch batch;
+    ASSERT_TRUE((*dataset)->Fill(Split::kTrain, {{7, 49}, {3, 0}, {4, 0}}, &batch).ok());
+    ASSERT_EQ(static_cast<int64_t>(batch.tokens.size()), 3 * length);
+    ASSERT_EQ(batch.labels.size(), batch.tokens.size());
+    EXPECT_EQ(batch.segments[1], (Segment{3, 0, length}));
+    for (int sample = 0; sample < 3; ++sample) {
+      const int32_t* const tokens = &batch.tokens[sample * length];
+      std::map<int32_t, int32_t> values;
+      for (int pair = 0; pair < 4; ++pair) {
+        EXPECT_GE(tokens[2 * pair], 1);
+        EXPECT_LT(tokens[2 * pair], 20);
+        EXPECT_GE(tokens[2 * pair + 1], 20);
+        EXPECT_LT(tokens[2 * pair + 1], 41);
+        values[tokens[2 * pair]] = tokens[2 * pair + 1];
+      }
+      EXPECT_EQ(values.size(), 4u);
+      for (int64_t i = 0; i < length; ++i) {
+        const int32_t label = batch.labels[sample * length + i];
+        if (label == kIgnoredLabel) continue;
+        EXPECT_GE(i, 8);
+        ASSERT_EQ(values.count(tokens[i]), 1u);
+        EXPECT_EQ(values[tokens[i]], label);
+        values.erase(tokens[i]);
+      }
+      EXPECT_TRUE(values.empty());
+    }
+    // A function of the index and the split, not of the place in a batch.
+    EXPECT_TRUE(
+        std::equal(&batch.tokens[length], &batch.tokens[2 * length], &batch.tokens[2 * length]));
+    HostBatch held_out;
+    ASSERT_TRUE((*dataset)->Fill(Split::kValidation, {{3, 0}}, &held_out).ok());
+    EXPECT_FALSE(std::equal(held_out.tokens.begin(), held_out.tokens.end(), &batch.tokens[length]));
+  }
+}
+
+TEST(MqarTest, SizesThatDoNotFit) {
+  EXPECT_THAT(MakeDataset("mqar", {{"num_pairs", "5"}}, {19}).status().message(),
+              HasSubstr("sequence_length of at least 20, not 19"));
+  EXPECT_THAT(
+      MakeDataset("mqar", {{"num_pairs", "5"}, {"vocabulary_size", "11"}}, {20}).status().message(),
+      HasSubstr("vocabulary_size of at least 12, not 11"));
+  EXPECT_TRUE(MakeDataset("mqar", {{"num_pairs", "5"}, {"vocabulary_size", "12"}}, {20}).ok());
 }
 
 TEST(DatasetsTest, EveryEntryIsDocumented) {
