@@ -1,5 +1,5 @@
-// Linear attention: its rules, and the arguments of its kernels. Legend: n tokens, p runs, h heads, g
-// key heads, K key width, V value width; S [K, V] is the state of a head.
+// Linear attention: its rules, and the arguments of its kernels. Legend: n tokens, p runs, h heads,
+// g key heads, K key width, V value width; S [K, V] is the state of a head.
 #pragma once
 
 #include <cstdint>
@@ -61,7 +61,8 @@ struct RecurrenceOutputArgs {
 };
 
 // What a run does to a state S that enters it, and what a token reads of it:
-//   final state += e^decay_sum S   (kDiagonal: decay_sum [p, h] or [p, h, K] as log_decay; undefined
+//   final state += e^decay_sum S   (kDiagonal: decay_sum [p, h] or [p, h, K] as log_decay;
+//   undefined
 //                                  without log_decay), or
 //   final state += matrix S        (kDelta, kLowRank: matrix [p, h, K, K]);
 //   out_t += queries_t^T S         (queries [n, h, K], the scale included).
@@ -71,11 +72,11 @@ struct RecurrenceTransitionArgs {
   View decay_sum, matrix, queries;
 };
 
-// Gradients from dout [n, h, V], in the type of v, with rows of unit stride, and dfinal [p, h, K, V]
-// (undefined: zeros). states and pseudo_values are those of RecurrenceStates. dq, dk, da, db [n, h,
-// K], dv [n, h, V] and dbeta [n, h] are of the inputs' type or the accumulation type; dlog_decay [n,
-// h] or [n, h, K] and dinitial [p, h, K, V] of the accumulation type. Dense; dlog_decay and dinitial
-// may be undefined. Rows outside of the runs are not written.
+// Gradients from dout [n, h, V], in the type of v, with rows of unit stride, and dfinal [p, h, K,
+// V] (undefined: zeros). states and pseudo_values are those of RecurrenceStates. dq, dk, da, db [n,
+// h, K], dv [n, h, V] and dbeta [n, h] are of the inputs' type or the accumulation type; dlog_decay
+// [n, h] or [n, h, K] and dinitial [p, h, K, V] of the accumulation type. Dense; dlog_decay and
+// dinitial may be undefined. Rows outside of the runs are not written.
 struct RecurrenceBackwardArgs {
   RecurrenceTokens tokens;
   View states, pseudo_values;

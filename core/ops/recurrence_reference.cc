@@ -44,8 +44,8 @@ RecurrenceOutputs LinearRecurrenceReference(const RecurrenceInputs& inputs,
   std::vector<Tensor> states = {zeros({0, h, q.dim(2), width})};
   for (size_t r = 0; r < runs.size(); ++r) {
     const Shape shape = {h, q.dim(2), width};
-    Tensor state = initial_state.defined() ? Reshape(Slice(initial_state, 0, r, 1), shape)
-                                           : zeros(shape);
+    Tensor state =
+        initial_state.defined() ? Reshape(Slice(initial_state, 0, r, 1), shape) : zeros(shape);
     for (int64_t t = runs[r].begin; t < runs[r].end; ++t) {
       const Tensor key = AsColumns(HeadsOf(k, t, h)), value = AsRow(HeadsOf(v, t, h));
       const Tensor before = state;
@@ -80,12 +80,14 @@ Tensor ShortConvReference(const Tensor& x, const Tensor& weight, const Tensor& b
                           absl::Span<const TokenRun> runs, const Tensor& history) {
   CheckShortConv(x, weight, bias, runs, history);
   const int64_t n = x.dim(0), c = x.dim(1), w = weight.dim(1);
-  const auto zeros = [&](const Shape& shape) { return Tensor::Zeros(x.device(), shape, x.dtype()); };
+  const auto zeros = [&](const Shape& shape) {
+    return Tensor::Zeros(x.device(), shape, x.dtype());
+  };
   std::vector<Tensor> rows(n + 1, zeros({1, c}));
   for (size_t r = 0; r < runs.size(); ++r) {
     const int64_t length = runs[r].end - runs[r].begin;
-    const Tensor before = history.defined() ? Reshape(Slice(history, 0, r, 1), {w - 1, c})
-                                            : zeros({w - 1, c});
+    const Tensor before =
+        history.defined() ? Reshape(Slice(history, 0, r, 1), {w - 1, c}) : zeros({w - 1, c});
     const Tensor all = Concat({before, Slice(x, 0, runs[r].begin, length)}, 0);
     Tensor y = zeros({length, c});
     if (bias.defined()) y = Add(y, bias);

@@ -100,7 +100,8 @@ TEST(ShortConvReferenceTest, FollowsTheDefinition) {
   const int64_t n = 12, c = 3, w = 4;
   const std::vector<TokenRun> runs = {{8, 12}, {0, 1}, {3, 3}, {1, 6}};
   const Tensor x = RandomTensor(*device, {n, c}, 1), weight = RandomTensor(*device, {c, w}, 2);
-  const Tensor bias = RandomTensor(*device, {c}, 3), history = RandomTensor(*device, {4, w - 1, c}, 4);
+  const Tensor bias = RandomTensor(*device, {c}, 3),
+               history = RandomTensor(*device, {4, w - 1, c}, 4);
   const std::vector<double> xs = x.ToVector(), ws = weight.ToVector(), bs = bias.ToVector();
   const std::vector<double> hs = history.ToVector();
   std::vector<double> want(n * c);

@@ -1,0 +1,358 @@
+#include "core/ops/cpu/recurrence_block.h"
+
+#include <algorithm>
+#include <type_traits>
+
+#include "core/ops/cpu/element.h"
+#include "core/ops/cpu/vector_math.h"
+
+namespace trireme {
+namespace {
+
+constexpr int64_t kN = kBlockTokens;
+
+template <typename T, typename A>
+void Widen(const T* from, int64_t width, A factor, A* to) {
+  SimdLoop(width, [=](int64_t i) { to[i] = factor * Load(from + i); });
+}
+
+// to = a b over [rows, kp].
+template <typename A>
+void Times(const A* a, const A* b, int64_t size, A* to) {
+  ForVectors<A>(size, [=](int64_t i) { At(to + i) = At(a + i) * At(b + i); });
+}
+
+// fn(i, x e^{G_i - G_j}) for the rows i from j on.
+template <typename A, typename Fn>
+[[gnu::always_inline]] inline void WalkDown(VectorOf<A> x, const A* alpha, int64_t kp, int64_t j,
+                                            Fn fn) {
+  fn(j, x);
+  for (int64_t i = j + 1; i < kN; ++i) {
+    x *= At(alpha + i * kp);
+    fn(i, x);
+  }
+}
+
+}  // namespace
+
+template <typename A>
+void LoadRow(const View& x, int64_t token, int64_t head, int64_t heads, A factor, A* to) {
+  const int64_t at = token * x.strides[0] + head / (heads / x.sizes[1]) * x.strides[1];
+  if constexpr (std::is_same_v<A, float>) {
+    if (x.dtype == DType::kBF16) return Widen(x.as<bfloat16>() + at, x.sizes[2], factor, to);
+  }
+  Widen(x.as<A>() + at, x.sizes[2], factor, to);
+}
+
+template <typename A>
+void StoreRow(const A* from, A factor, const View& x, int64_t token, int64_t head) {
+  const int64_t at = (token * x.sizes[1] + head) * x.sizes[2];
+  const auto store = [&](auto* to) {
+    SimdLoop(x.sizes[2], [=](int64_t i) { Store(to + i, factor * from[i]); });
+  };
+  if constexpr (std::is_same_v<A, float>) {
+    if (x.dtype == DType::kBF16) return store(x.as<bfloat16>() + at);
+  }
+  store(x.as<A>() + at);
+}
+
+template <typename A>
+RecurrenceBlock<A>::RecurrenceBlock(const RecurrenceTokens& tokens, const BlockShape& shape,
+                                    bool reads_v)
+    : tokens_(tokens),
+      shape_(shape),
+      rule_(tokens.rule),
+      heads_(tokens.v.sizes[1]),
+      reads_v_(reads_v),
+      by_channel_(tokens.log_decay.rank == 3) {}
+
+template <typename A>
+void RecurrenceBlock<A>::TakeScratch(ScratchLayout* layout) {
+  const int64_t kp = shape_.kp, keys = kN * kp;
+  const auto take = [&](int64_t size) { return layout->Take<A>(size); };
+  k = take(keys);
+  q = take(keys);
+  q_from_start = take(keys);
+  v = take(kN * shape_.vp);
+  from_start = take(keys + kp) + kp;
+  to_end = take(keys);
+  whole = take(kp);
+  log_whole = take(kp);
+  log_decay_ = take(keys);
+  alpha_ = take(keys);
+  weights_ = take(kN * kN);
+  scores_ = take((kN + 1) * kN);
+  num_writers_ = 0;
+  const auto add_writer = [&](A* x, A* y) {
+    writers_[num_writers_++] = {x, take(keys), take(keys), y};
+  };
+  if (rule_ != StateRule::kDelta && reads_v_) add_writer(k, v);
+  if (solves()) {
+    beta = take(kN);
+    r = take(keys + kp);
+    r_from_start = take(keys);
+    A* b = take(keys);
+    A* y = take(kN * shape_.vp);
+    add_writer(b, y);
+  }
+}
+
+template <typename A>
+void RecurrenceBlock<A>::LoadRows(const View& x, int64_t first, int64_t present, int64_t head,
+                                  A factor, int64_t width, A* to) const {
+  if (present < kN || x.sizes[2] < width) std::fill(to, to + kN * width, A(0));
+  for (int64_t i = 0; i < present; ++i) {
+    LoadRow(x, first + i, head, heads_, factor, to + i * width);
+  }
+}
+
+template <typename A>
+void RecurrenceBlock<A>::LoadPseudoValues(const View& x, int64_t first, int64_t present,
+                                          int64_t head) {
+  LoadRows(x, first, present, head, 1, shape_.vp, corrections().y);
+}
+
+template <typename A>
+void RecurrenceBlock<A>::Load(int64_t first, int64_t present, int64_t head, bool with_q) {
+  const int64_t kp = shape_.kp, keys = kN * kp;
+  const auto load = [&](const View& x, int64_t width, A factor, A* to) {
+    LoadRows(x, first, present, head, factor, width, to);
+  };
+  LoadDecays(first, present, head);
+  load(tokens_.k, kp, 1, k);
+  if (reads_v_) load(tokens_.v, shape_.vp, 1, v);
+  if (with_q) {
+    load(tokens_.q, kp, static_cast<A>(tokens_.scale), q);
+    Times(q, from_start, keys, q_from_start);
+  }
+  if (rule_ == StateRule::kDelta) {
+    View strengths = tokens_.beta;  // [n, h, 1]
+    strengths.sizes[2] = 1;
+    load(strengths, 1, 1, beta);
+    A* b = corrections().x;
+    for (int64_t i = 0; i < kN; ++i) {
+      ForVectors<A>(kp, [&](int64_t c) {
+        At(r + i * kp + c) = -At(k + i * kp + c);
+        At(b + i * kp + c) = beta[i] * At(k + i * kp + c);
+      });
+    }
+  } else if (rule_ == StateRule::kLowRank) {
+    load(tokens_.a, kp, 1, r);
+    load(tokens_.b, kp, 1, corrections().x);
+  }
+  if (solves()) {
+    std::fill(r + keys, r + keys + kp, A(0));
+    Times(r, r_decays(), keys, r_from_start);
+  }
+  for (int w = 0; w < num_writers_; ++w) {
+    Times(writers_[w].x, to_end, keys, writers_[w].x_to_end);
+    if (!by_channel_) Transpose(kN, kp, writers_[w].x, kp, writers_[w].x_columns, kN);
+  }
+}
+
+template <typename A>
+void RecurrenceBlock<A>::LoadDecays(int64_t first, int64_t present, int64_t head) {
+  const View& g = tokens_.log_decay;
+  const int64_t size = by_channel_ ? kN * shape_.kp : kN;
+  if (g.rank <= 1) {
+    // Rows behind the last token do not decay.
+    const bool same_as_others = !g.defined() || present == kN;
+    const int64_t of = g.defined() ? head : 0;
+    if (same_as_others && loaded_decays_of_ == of) return;
+    loaded_decays_of_ = same_as_others ? of : -1;
+  }
+  std::fill(log_decay_, log_decay_ + size, A(0));
+  for (int64_t i = 0; i < present && g.defined(); ++i) {
+    const A* from = g.as<A>();
+    if (g.rank == 1) log_decay_[i] = from[head * g.strides[0]];
+    if (g.rank == 2) log_decay_[i] = from[(first + i) * g.strides[0] + head * g.strides[1]];
+    if (g.rank == 3) LoadRow(g, first + i, head, heads_, A(1), log_decay_ + i * shape_.kp);
+  }
+  const A* log_decay = log_decay_;
+  A* alpha = alpha_;
+  SimdLoop(size, [=](int64_t i) { alpha[i] = Exp(log_decay[i]); });
+
+  // Row i of the decays of single tokens, by channel or one for all.
+  const int64_t kp = shape_.kp;
+  const auto row = [&](const A* x, int64_t i, int64_t c) -> VectorOf<A> {
+    return by_channel_ ? At(x + i * kp + c) : Broadcast(x[i]);
+  };
+  ForVectors<A>(kp, [&](int64_t c) {
+    VectorOf<A> product = Broadcast(A(1)), sum{};
+    At(from_start - kp + c) = product;
+    for (int64_t i = 0; i < kN; ++i) {
+      product *= row(alpha_, i, c);
+      sum += row(log_decay_, i, c);
+      At(from_start + i * kp + c) = product;
+    }
+    At(log_whole + c) = sum;
+    product = Broadcast(A(1));
+    for (int64_t i = kN - 1; i >= 0; --i) {
+      At(to_end + i * kp + c) = product;
+      product *= row(alpha_, i, c);
+    }
+  });
+  // Not the product: over many blocks its error would grow with their number of tokens.
+  A *all = whole, *log_all = log_whole;
+  SimdLoop(kp, [=](int64_t c) { all[c] = Exp(log_all[c]); });
+  if (by_channel_) return;
+  std::fill(weights_, weights_ + kN * kN, A(0));
+  for (int64_t i = 0; i < kN; ++i) {
+    for (int64_t j = 0; j < i; ++j) weights_[i * kN + j] = weights_[(i - 1) * kN + j] * alpha_[i];
+    weights_[i * kN + i] = 1;
+  }
+}
+
+template <typename A>
+void RecurrenceBlock<A>::Scores(const A* reader, const Writer& writer, A* p) const {
+  if (by_channel_) return ScoresByChannel(reader, writer.x, p);
+  Multiply<A>(kN, kN, shape_.key, {reader, shape_.kp}, writer.x_columns, kN, p, kN);
+  Times(p, weights_, kN * kN, p);
+}
+
+template <typename A>
+void RecurrenceBlock<A>::ScoresByChannel(const A* reader, const A* x, A* p) const {
+  constexpr int64_t kLanes = Simd<A>::kLanes;
+  const int64_t kp = shape_.kp;
+  alignas(64) A by_column[kN * kN];  // The transpose.
+  for (int64_t j = 0; j < kN; ++j) {
+    VectorOf<A> sum[kN] = {};
+    ForVectors<A>(kp, [&](int64_t c) {
+      WalkDown(At(x + j * kp + c), alpha_ + c, kp, j, [&](int64_t i, VectorOf<A> decayed) {
+        sum[i] = MultiplyAdd(At(reader + i * kp + c), decayed, sum[i]);
+      });
+    });
+    // Sums over lanes, a vector of rows at a time.
+    for (int64_t part = 0; part < kN; part += kLanes) {
+      VectorOf<A> lanes[kLanes];
+      std::copy(sum + part, sum + part + kLanes, lanes);
+      TransposeSquare<A, kLanes / 2>(lanes);
+      for (int64_t half = kLanes / 2; half > 0; half /= 2) {
+        for (int64_t l = 0; l < half; ++l) lanes[l] += lanes[l + half];
+      }
+      At(by_column + j * kN + part) = lanes[0];
+    }
+  }
+  Transpose<A>(kN, kN, by_column, kN, p, kN);
+}
+
+template <typename A>
+void RecurrenceBlock<A>::ScoresBackward(A* dp, const A* reader, const Writer& writer, A* dreader,
+                                        A* dx) const {
+  const int64_t kp = shape_.kp;
+  if (!by_channel_) {
+    Times(dp, weights_, kN * kN, dp);
+    Multiply<A>(kN, kp, kN, {dp, kN}, writer.x, kp, dreader, kp, {true});
+    Multiply<A>(kN, kp, kN, {dp, kN, true}, reader, kp, dx, kp, {true});
+    return;
+  }
+  ForVectors<A>(kp, [&](int64_t c) {
+    for (int64_t j = 0; j < kN; ++j) {
+      WalkDown(At(writer.x + j * kp + c), alpha_ + c, kp, j, [&](int64_t i, VectorOf<A> decayed) {
+        A* to = dreader + i * kp + c;
+        At(to) = MultiplyAdd(Broadcast(dp[i * kN + j]), decayed, At(to));
+      });
+      // sum over i of dp_ij e^{G_i - G_j} reader_i, by Horner's rule from the last row on.
+      VectorOf<A> sum{};
+      for (int64_t i = kN - 1; i > j; --i) {
+        sum = MultiplyAdd(Broadcast(dp[i * kN + j]), At(reader + i * kp + c), sum);
+        sum *= At(alpha_ + i * kp + c);
+      }
+      A* to = dx + j * kp + c;
+      At(to) += MultiplyAdd(Broadcast(dp[j * kN + j]), At(reader + j * kp + c), sum);
+    }
+  });
+}
+
+template <typename A>
+void RecurrenceBlock<A>::CorrectionScores(const Writer& writer, A* p) const {
+  if (reads_before()) {
+    // r of token i reads as token i - 1.
+    std::fill(p, p + kN, A(0));
+    Scores(r + shape_.kp, writer, p + kN);
+  } else {
+    Scores(r, writer, p);
+    for (int64_t i = 0; i < kN; ++i) p[i * kN + i] = 0;
+  }
+}
+
+template <typename A>
+void RecurrenceBlock<A>::CorrectionScoresBackward(A* dp, const Writer& writer, A* dr, A* dx) const {
+  if (reads_before()) {
+    std::fill(dp + kN * kN, dp + (kN + 1) * kN, A(0));
+    ScoresBackward(dp + kN, r + shape_.kp, writer, dr + shape_.kp, dx);
+  } else {
+    ScoresBackward(dp, r, writer, dr, dx);
+  }
+}
+
+template <typename A>
+void RecurrenceBlock<A>::Solve(const A* state) {
+  const int64_t kp = shape_.kp, vp = shape_.vp;
+  A* y = corrections().y;
+  const bool from_v = rule_ == StateRule::kDelta && reads_v_;
+  if (from_v) std::copy(v, v + kN * vp, y);
+  Multiply<A>(kN, vp, shape_.key, {r_from_start, kp}, state, vp, y, vp, {from_v});
+  for (int w = 0; w + 1 < num_writers_; ++w) {
+    CorrectionScores(writers_[w], scores_);
+    Multiply<A>(kN, vp, kN, {scores_, kN}, writers_[w].y, vp, y, vp, {true});
+  }
+  CorrectionScores(corrections(), scores_);
+  SolveLower(scores_, y, vp);
+}
+
+template <typename A>
+void RecurrenceBlock<A>::Output(const A* state, A* out) const {
+  const int64_t kp = shape_.kp, vp = shape_.vp;
+  Multiply<A>(kN, vp, shape_.key, {q_from_start, kp}, state, vp, out, vp);
+  for (int w = 0; w < num_writers_; ++w) {
+    Scores(q, writers_[w], scores_);
+    Multiply<A>(kN, vp, kN, {scores_, kN}, writers_[w].y, vp, out, vp, {true});
+  }
+}
+
+template <typename A>
+void RecurrenceBlock<A>::Advance(A* state) const {
+  const int64_t kp = shape_.kp, vp = shape_.vp;
+  for (int w = 0; w < num_writers_; ++w) {
+    Multiply<A>(kp, vp, kN, {writers_[w].x_to_end, kp, true}, writers_[w].y, vp, state, vp,
+                {true, w == 0 ? whole : nullptr});
+  }
+}
+
+template <typename A>
+void SolveLower(const A* scores, A* y, int64_t width) {
+  ForVectors<A>(width, [=](int64_t c) {
+    for (int64_t j = 0; j < kN; ++j) {
+      const VectorOf<A> known = At(y + j * width + c);
+      for (int64_t i = j + 1; i < kN; ++i) {
+        A* to = y + i * width + c;
+        At(to) = MultiplyAdd(Broadcast(scores[i * kN + j]), known, At(to));
+      }
+    }
+  });
+}
+
+template <typename A>
+void SolveLowerTransposed(const A* scores, A* x, int64_t width) {
+  ForVectors<A>(width, [=](int64_t c) {
+    for (int64_t i = kN - 1; i > 0; --i) {
+      const VectorOf<A> known = At(x + i * width + c);
+      for (int64_t j = 0; j < i; ++j) {
+        A* to = x + j * width + c;
+        At(to) = MultiplyAdd(Broadcast(scores[i * kN + j]), known, At(to));
+      }
+    }
+  });
+}
+
+#define INSTANTIATE(A)                                                  \
+  template void LoadRow(const View&, int64_t, int64_t, int64_t, A, A*); \
+  template void StoreRow(const A*, A, const View&, int64_t, int64_t);   \
+  template class RecurrenceBlock<A>;                                    \
+  template void SolveLowerTransposed(const A*, A*, int64_t);
+INSTANTIATE(float)
+INSTANTIATE(double)
+#undef INSTANTIATE
+
+}  // namespace trireme
