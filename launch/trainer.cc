@@ -14,6 +14,7 @@
 #include "core/ops/ops.h"
 #include "data/sampler.h"
 #include "launch/config.h"
+#include "launch/non_finite.h"
 #include "models/models.h"
 #include "optim/clip.h"
 #include "parallel/shard/declaration_checks.h"
@@ -307,10 +308,11 @@ Status Trainer::Apply(const CompletedJob& job, StepReport* report) {
   report->loss = job.loss.sum * mean;
   report->grad_norm = mean * std::sqrt(squares);
   if (!std::isfinite(report->loss) || !std::isfinite(report->grad_norm)) {
+    ASSIGN_OR_RETURN(const std::string first, FindNonFinite(*job.gradients));
     return absl::InvalidArgumentError(
         absl::StrCat("step ", step_ + 1, ": the loss is ", report->loss, " and the gradient norm ",
-                     report->grad_norm,
-                     "; the parameters were left as they were. Try a lower learning_rate, a "
+                     report->grad_norm, "; first not finite: ", first,
+                     ". The parameters were left as they were. Try a lower learning_rate, a "
                      "longer warm-up or clip_norm"));
   }
   report->num_tokens = job.loss.count;
@@ -318,6 +320,31 @@ Status Trainer::Apply(const CompletedJob& job, StepReport* report) {
   update_->Step(*job.gradients, report->learning_rate,
                 mean * ClipFactor(report->grad_norm, config_.clip_norm()));
   return sharding_->Refresh();
+}
+
+StatusOr<std::string> Trainer::FindNonFinite(const UnitTensors& gradients) {
+  ForwardContext context;
+  context.step = step_;
+  context.training = true;
+  context.seed = config_.seed();
+  const Sampler sampler(dataset_.num_samples(Split::kTrain), config_.seed());
+  const auto load = [&](const WorkItem& item) {
+    std::vector<SampleRef> samples;
+    for (const int64_t sample : item.samples) samples.push_back(sampler.At(sample));
+    return Fill(Split::kTrain, samples);
+  };
+  return FirstNonFinite(*model_, *executor_, exchange_->Plan(step_), load, context, gradients,
+                        world_, device_);
+}
+
+// This rank's tokens of the samples.
+StatusOr<Batch> Trainer::Fill(Split split, absl::Span<const SampleRef> samples) {
+  HostBatch host;
+  RETURN_IF_ERROR(dataset_.Fill(split, samples, &host));
+  host = sequence_->Cut(std::move(host));
+  Batch batch;
+  RETURN_IF_ERROR(CatchFailure([&] { batch = ToDevice(host, device_); }));
+  return batch;
 }
 
 StatusOr<EvaluationReport> Trainer::Evaluate(int64_t num_batches) {
@@ -339,12 +366,7 @@ StatusOr<EvaluationReport> Trainer::Evaluate(int64_t num_batches) {
   const auto load = [&](const WorkItem& item) -> StatusOr<Batch> {
     std::vector<SampleRef> samples;
     for (const int64_t i : item.samples) samples.push_back({i, i});
-    HostBatch host;
-    RETURN_IF_ERROR(dataset_.Fill(Split::kValidation, samples, &host));
-    host = sequence_->Cut(std::move(host));
-    Batch batch;
-    RETURN_IF_ERROR(CatchFailure([&] { batch = ToDevice(host, device_); }));
-    return batch;
+    return Fill(Split::kValidation, samples);
   };
   LossSum sum;
   int64_t correct = 0;

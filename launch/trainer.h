@@ -85,6 +85,8 @@ class Trainer {
   StatusOr<Batch> Load(const WorkItem& item, double* flops);
   StatusOr<std::vector<CompletedJob>> Exchange(absl::Span<const LossSum> losses);
   Status Apply(const CompletedJob& job, StepReport* report);
+  StatusOr<Batch> Fill(Split split, absl::Span<const SampleRef> samples);
+  StatusOr<std::string> FindNonFinite(const UnitTensors& gradients);
 
   const RunConfig config_;
   const Dataset& dataset_;

@@ -33,6 +33,8 @@ class Mlp : public Model {
 
   int num_units() const override { return static_cast<int>(layers_.size()); }
 
+  std::string UnitName(int unit) const override { return layers_[unit].path; }
+
   Tensor RunUnit(int unit, const Tensor& hidden, const Batch& batch,
                  const ForwardContext& context) override {
     const Tensor y_nc = RunLayer(unit, unit == 0 ? Flat(batch) : hidden, context);

@@ -73,6 +73,11 @@ class Transformer : public Model {
 
   int num_units() const override { return static_cast<int>(layers_.size()) + 2; }
 
+  std::string UnitName(int unit) const override {
+    if (unit == 0) return "embedding";
+    return unit + 1 < num_units() ? layers_[unit - 1].path : "head";
+  }
+
   Tensor RunUnit(int unit, const Tensor& hidden, const Batch& batch,
                  const ForwardContext& context) override {
     if (unit == 0) {

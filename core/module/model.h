@@ -6,6 +6,8 @@
 #include <set>
 #include <string>
 
+#include "absl/strings/str_cat.h"
+
 #include "core/batch.h"
 #include "core/module/parameter.h"
 #include "core/module/unit_traffic.h"
@@ -18,6 +20,9 @@ class Model {
   virtual ~Model() = default;
 
   virtual int num_units() const = 0;
+
+  // For messages.
+  virtual std::string UnitName(int unit) const { return absl::StrCat("unit ", unit); }
 
   // hidden is undefined for unit 0. The last unit returns the sum of the losses of all counted
   // labels, a tensor of shape [] in the accumulation type.

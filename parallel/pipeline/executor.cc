@@ -194,8 +194,8 @@ class Executor::Round {
         hidden = model_.RunUnit(unit, hidden, batch, context);
       } else {
         passes.push_back(RunUnit(unit, hidden, batch, context, &hidden));
-        if (executor_.probe_ != nullptr) executor_.probe_(unit, hidden, batch);
       }
+      if (!is_loss && executor_.probe_ != nullptr) executor_.probe_(unit, hidden, batch);
       Release(unit);
     }
     if (score_ != nullptr) DoneWith(at);

@@ -57,7 +57,7 @@ class Executor {
   StatusOr<RoundReport> Run(absl::Span<const WorkItem> items, const LoadFn& load,
                             const ForwardContext& context, GradientExchange& exchange);
 
-  // Sees the output of each unit that Run computes, but for the loss; nullptr: none does.
+  // Sees the output of each unit that is computed, but for the last; nullptr: none does.
   using ProbeFn = std::function<void(int unit, const Tensor& output, const Batch&)>;
   void set_probe(ProbeFn probe) { probe_ = std::move(probe); }
 

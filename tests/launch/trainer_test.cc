@@ -191,5 +191,30 @@ TEST(TrainerTest, ALossThatIsNotFiniteNamesItsStepAndLeavesTheParameters) {
   });
 }
 
+// A weight turns into NaN on one rank; every rank says where it was seen first.
+TEST(TrainerTest, ALossThatIsNotFiniteNamesTheFirstLayerAndRank) {
+  const std::vector<std::vector<std::string>> layouts = {
+      {"mesh.replica=4"},
+      {"mesh.pipeline=2", "mesh.tensor=2"},
+      {"mesh.sequence=2", "mesh.shard=2", "mesh.zero_stage=1"},
+  };
+  for (const auto& layout : layouts) {
+    SCOPED_TRACE(layout[0]);
+    const RunConfig config = Resolved(4, layout);
+    testing::OnTrainers(config, 4, [&](const testing::TrainerRank& rank) -> Status {
+      if (rank.world.rank() == 3) {
+        Parameter* down = rank.trainer.model().parameters().Find("layers.1.mlp.down");
+        down->working.Fill(std::nan(""));
+      }
+      const std::string message(rank.trainer.Step().status().message());
+      EXPECT_THAT(message, ::testing::HasSubstr("first not finite: the output of layers.1"));
+      // Ranks 2 and 3 are one tensor axis: what they add up is nobody's alone.
+      const bool shared = layout.size() == 2 && layout[1] == "mesh.tensor=2";
+      EXPECT_THAT(message, ::testing::HasSubstr(shared ? ", on rank 2." : ", on rank 3."));
+      return absl::OkStatus();
+    });
+  }
+}
+
 }  // namespace
 }  // namespace trireme
