@@ -53,7 +53,8 @@ class Transformer : public Model {
                        Params::Create(entry->name, entry->params, mixers[i].params));
       ASSIGN_OR_RETURN(layer.mixer,
                        entry->factory(mixer_params,
-                                      {width_, stddev, output_stddev, epsilon_, tensor_, sequence_},
+                                      {width_, stddev, output_stddev, epsilon_, tensor_, sequence_,
+                                       static_cast<int>(i), static_cast<int>(mixers.size())},
                                       scope.Child("mixer")));
       layer.mlp_norm = Gain(scope.Child("mlp_norm"));
       const Scope mlp = scope.Child("mlp");

@@ -11,6 +11,32 @@
 #include "core/ops/init.h"
 
 namespace trireme {
+namespace {
+
+// Fills `owned`, the box of the whole that starts at `begin`.
+void Start(const Tensor& owned, const ParamSpec& spec, RngKey key, const Shape& begin) {
+  switch (spec.init.kind) {
+    case Init::Kind::kConstant:
+      return owned.Fill(spec.init.value);
+    case Init::Kind::kNormal:
+      return DrawNormal(owned, key, spec.init.value, spec.global, begin);
+    case Init::Kind::kFunction:
+      break;
+  }
+  std::vector<double> values(owned.numel());
+  for (int64_t i = 0; i < owned.numel(); ++i) {
+    int64_t rest = i, index = 0, stride = 1;
+    for (int dim = owned.rank() - 1; dim >= 0; --dim) {
+      index += (begin[dim] + rest % owned.dim(dim)) * stride;
+      rest /= owned.dim(dim);
+      stride *= spec.global[dim];
+    }
+    values[i] = spec.init.function(key, index);
+  }
+  owned.CopyFrom(Tensor::FromVector(owned.device(), owned.shape(), values, DType::kF64));
+}
+
+}  // namespace
 
 Status CheckSpec(const ParamSpec& spec) {
   const auto error = [&](absl::string_view what) {
@@ -97,12 +123,7 @@ Status ParameterSet::Materialize(Device& device, DType compute_dtype, uint64_t s
       parameter->working = empty(spec.local.size, compute_dtype);
       parameter->owned = master == compute_dtype && !ownership.separate ? parameter->OwnedRows()
                                                                         : empty(box.size, master);
-      if (spec.init.kind == Init::Kind::kConstant) {
-        parameter->owned.Fill(spec.init.value);
-      } else {
-        DrawNormal(parameter->owned, MakeRngKey(seed, spec.path), spec.init.value, spec.global,
-                   box.begin);
-      }
+      Start(parameter->owned, spec, MakeRngKey(seed, spec.path), box.begin);
       if (ownership.separate) {
         parameter->working.storage()->Release();
       } else {

@@ -17,6 +17,7 @@
 
 #include "absl/strings/string_view.h"
 
+#include "core/base/philox.h"
 #include "core/base/status.h"
 #include "core/module/axis.h"
 #include "core/tensor/box.h"
@@ -27,12 +28,17 @@ namespace trireme {
 // How a parameter starts. Element i of the whole is drawn by (seed, path, i), so any part of it
 // starts the same on any layout.
 struct Init {
-  enum class Kind { kConstant, kNormal };
+  enum class Kind { kConstant, kNormal, kFunction };
   Kind kind = Kind::kConstant;
   double value = 0;  // The constant, or the standard deviation around zero.
+  std::function<double(RngKey key, int64_t i)> function = nullptr;
 
   static Init Constant(double value) { return {Kind::kConstant, value}; }
   static Init Normal(double stddev) { return {Kind::kNormal, stddev}; }
+  // Evaluated on the host: for small parameters. `i` counts the elements of the whole, row by row.
+  static Init Function(std::function<double(RngKey key, int64_t i)> function) {
+    return {Kind::kFunction, 0, std::move(function)};
+  }
 };
 
 // Which part of a parameter a rank has, and which reduction its gradient needs. Nothing else

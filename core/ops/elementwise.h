@@ -17,9 +17,11 @@ enum class UnaryOp : uint8_t {
   kRelu,
   kGelu,
   kSilu,
-  kClamp,  // To [a, b].
-  kAdd,    // x + a
-  kMul,    // x * a
+  kSoftplus,    // log(1 + e^x)
+  kLogSigmoid,  // -log(1 + e^-x)
+  kClamp,       // To [a, b].
+  kAdd,         // x + a
+  kMul,         // x * a
 };
 
 // y = op(x)

@@ -49,6 +49,8 @@ Tensor Sigmoid(const Tensor& x);
 Tensor Relu(const Tensor& x);
 Tensor Gelu(const Tensor& x);                         // x Phi(x), by erf.
 Tensor Silu(const Tensor& x);                         // x sigmoid(x)
+Tensor Softplus(const Tensor& x);                     // log(1 + e^x)
+Tensor LogSigmoid(const Tensor& x);                   // log(sigmoid(x))
 Tensor SwiGlu(const Tensor& gate, const Tensor& up);  // silu(gate) * up, fused.
 
 // Reductions. Over everything: a tensor of shape []. A negative dim counts from the end.
@@ -147,10 +149,11 @@ Tensor Attention(const Tensor& q, const Tensor& k, const Tensor& v, const KeyRan
 Tensor AttentionReference(const Tensor& q, const Tensor& k, const Tensor& v,
                           const KeyRanges& ranges, double scale);
 
-// Linear attention: a state S [K, V] for each head, which tokens decay, correct and add to, and o_t = scale S_t^T
-// q_t. What a token does follows the rule (recurrence.h). q, k [n, g, K], v [n, h, V], g divides h: head i reads
-// the keys of i / (h / g). log_decay, in the accumulation type and at most 0, is undefined (none), [h] (constant,
-// no gradient), [n, h] or [n, h, K]. beta [n, h] belongs to kDelta; a and b [n, g, K] to kLowRank.
+// Linear attention: a state S [K, V] for each head, which tokens decay, correct and add to, and o_t
+// = scale S_t^T q_t. What a token does follows the rule (recurrence.h). q, k [n, g, K], v [n, h,
+// V], g divides h: head i reads the keys of i / (h / g). log_decay, in the accumulation type and at
+// most 0, is undefined (none), [h] (constant, no gradient), [n, h] or [n, h, K]. beta [n, h]
+// belongs to kDelta; a and b [n, g, K] to kLowRank.
 struct RecurrenceInputs {
   StateRule rule = StateRule::kDiagonal;
   Tensor q, k, v;
@@ -163,9 +166,9 @@ struct RecurrenceOutputs {
   Tensor out;          // [n, h, V], in the type of v; zeros in rows outside of the runs.
   Tensor final_state;  // [p, h, K, V], in the accumulation type: the state behind each run.
 };
-// Each of the p runs starts from its part of initial_state [p, h, K, V], in the accumulation type (undefined:
-// zeros). Runs do not overlap, may leave rows out and may be empty. Computed in chunks of tokens; memory is linear
-// in n. Saves its inputs only.
+// Each of the p runs starts from its part of initial_state [p, h, K, V], in the accumulation type
+// (undefined: zeros). Runs do not overlap, may leave rows out and may be empty. Computed in chunks
+// of tokens; memory is linear in n. Saves its inputs only.
 RecurrenceOutputs LinearRecurrence(const RecurrenceInputs& inputs, absl::Span<const TokenRun> runs,
                                    const Tensor& initial_state = Tensor());
 // Its definition, token by token in plain ops.
@@ -173,9 +176,9 @@ RecurrenceOutputs LinearRecurrenceReference(const RecurrenceInputs& inputs,
                                             absl::Span<const TokenRun> runs,
                                             const Tensor& initial_state = Tensor());
 
-// A causal convolution along each run, for every channel apart: y_t = bias + sum over j < w of weight[:, w - 1 - j]
-// x_{t - j}; x [n, c], weight [c, w], bias [c] or undefined. history [p, w - 1, c] are the rows before each run
-// (undefined: zeros). Rows outside of the runs give zeros.
+// A causal convolution along each run, for every channel apart: y_t = bias + sum over j < w of
+// weight[:, w - 1 - j] x_{t - j}; x [n, c], weight [c, w], bias [c] or undefined. history [p, w -
+// 1, c] are the rows before each run (undefined: zeros). Rows outside of the runs give zeros.
 Tensor ShortConv(const Tensor& x, const Tensor& weight, const Tensor& bias,
                  absl::Span<const TokenRun> runs, const Tensor& history = Tensor());
 // Its definition in plain ops.

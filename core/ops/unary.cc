@@ -48,6 +48,8 @@ Tensor Sigmoid(const Tensor& x) { return Unary(UnaryOp::kSigmoid, "sigmoid", x);
 Tensor Relu(const Tensor& x) { return Unary(UnaryOp::kRelu, "relu", x); }
 Tensor Gelu(const Tensor& x) { return Unary(UnaryOp::kGelu, "gelu", x); }
 Tensor Silu(const Tensor& x) { return Unary(UnaryOp::kSilu, "silu", x); }
+Tensor Softplus(const Tensor& x) { return Unary(UnaryOp::kSoftplus, "softplus", x); }
+Tensor LogSigmoid(const Tensor& x) { return Unary(UnaryOp::kLogSigmoid, "log_sigmoid", x); }
 
 Tensor Pow(const Tensor& x, double exponent) { return Unary(UnaryOp::kPow, "pow", x, exponent); }
 

@@ -9,8 +9,8 @@
 #include "absl/strings/str_cat.h"
 
 #include "core/ops/ops.h"
-#include "parallel/layers/column_linear.h"
-#include "parallel/layers/layer_traffic.h"
+#include "models/layers/head_projections.h"
+#include "models/layers/norms.h"
 
 namespace trireme {
 namespace {
@@ -23,42 +23,29 @@ class SoftmaxAttention : public TokenMixer {
  public:
   SoftmaxAttention(const Params& params, const MixerShape& shape, const HeadSizes& sizes,
                    const Scope& scope)
-      : shape_(shape),
+      : TokenMixer(shape),
         sizes_(sizes),
         theta_(params.Float("rotary_theta")),
-        window_(params.Int("window")) {
-    const int64_t c = shape.width, d = sizes.width;
+        window_(params.Int("window")),
+        projections_(shape.tensor, scope, shape.width) {
+    const int64_t d = sizes.width;
     const Init init = Init::Normal(shape.init_stddev);
-    const TensorAxis& tensor = shape.tensor;
-    const int copies = KvCopies();
-    wq_ = tensor.DeclareRows(scope, "wq", {sizes.heads * d, c}, init, d);
-    wk_ = tensor.DeclareCopiedRows(scope, "wk", {sizes.kv_heads * d, c}, init, copies);
-    wv_ = tensor.DeclareCopiedRows(scope, "wv", {sizes.kv_heads * d, c}, init, copies);
-    wo_ = tensor.DeclareColumns(scope, "wo", {c, sizes.heads * d},
-                                Init::Normal(shape.output_stddev), d);
+    projections_.AddHeads("wq", sizes.heads, d, init);
+    projections_.AddHeads("wk", sizes.kv_heads, d, init);
+    projections_.AddHeads("wv", sizes.kv_heads, d, init);
+    projections_.SetOutput(sizes.heads, d, Init::Normal(shape.output_stddev));
     if (params.Bool("qk_norm")) {
-      q_norm_ = tensor.DeclareOnColumns(scope.Child("q_norm"), "gain", {d}, Init::Constant(1));
-      k_norm_ = tensor.DeclareOnColumns(scope.Child("k_norm"), "gain", {d}, Init::Constant(1));
+      q_norm_.emplace(shape.tensor, scope.Child("q_norm"), d, shape.norm_epsilon);
+      k_norm_.emplace(shape.tensor, scope.Child("k_norm"), d, shape.norm_epsilon);
     }
   }
 
-  Tensor operator()(const Tensor& x_nc, const ForwardContext& context) const override {
-    const int64_t n = context.layout.num_tokens();
-    const std::vector<Tensor> qkv = ColumnLinear(shape_.tensor, x_nc, n, {wq_, wk_, wv_});
-    const Tensor q_nhd = Positioned(Heads(qkv[0]), q_norm_, context);
-    const Tensor k_ngd = Positioned(Heads(qkv[1]), k_norm_, context);
-    const Tensor y_nhd =
-        shape_.sequence->Attend(q_nhd, k_ngd, Heads(qkv[2]), context.layout, window_,
-                                1 / std::sqrt(static_cast<double>(sizes_.width)));
-    const Tensor y = Linear(Reshape(y_nhd, {n, wo_->spec.local.size[1]}), wo_->working);
-    return shape_.tensor.ToStream(y, "attention output");
-  }
-
   void AddTraffic(UnitTraffic* traffic) const override {
-    AddColumnLinear(shape_.tensor, shape_.width, traffic);
-    const int64_t d = sizes_.width;
-    traffic->attention.push_back({wq_->spec.local.size[0] / d, wk_->spec.local.size[0] / d, d, d});
-    AddToStream(shape_.tensor, shape_.width, "attention output", traffic);
+    projections_.AddTrafficIn(traffic);
+    const int64_t size = shape().tensor.size, d = sizes_.width;
+    traffic->attention.push_back(
+        {sizes_.heads / size, std::max<int64_t>(1, sizes_.kv_heads / size), d, d});
+    projections_.AddTrafficOut(traffic);
   }
 
   double ForwardFlops(const TokenLayout& layout) const override {
@@ -70,33 +57,30 @@ class SoftmaxAttention : public TokenMixer {
       pairs += span * span / 2 + (length - span) * span;
       tokens += length;
     }
-    const double d = sizes_.width;
-    return 4 * pairs * sizes_.heads * d +
-           4 * tokens * shape_.width * d * (sizes_.heads + sizes_.kv_heads);
+    return 4 * pairs * sizes_.heads * sizes_.width + tokens * projections_.Flops();
   }
 
  private:
-  // How many ranks of the tensor axis have the same key-value heads.
-  int KvCopies() const {
-    const int size = shape_.tensor.size;
-    return size <= sizes_.kv_heads ? 1 : size / static_cast<int>(sizes_.kv_heads);
+  Tensor Mix(const Tensor& x_nc, const TokenFlow& flow) const override {
+    const std::vector<Tensor> qkv = projections_.In(x_nc, flow.num_tokens());
+    const Tensor q_nhd = Positioned(SplitHeads(qkv[0], sizes_.width), q_norm_, flow);
+    const Tensor k_ngd = Positioned(SplitHeads(qkv[1], sizes_.width), k_norm_, flow);
+    const Tensor v_ngd = SplitHeads(qkv[2], sizes_.width);
+    const double scale = 1 / std::sqrt(static_cast<double>(sizes_.width));
+    return projections_.Out(JoinHeads(flow.Attend(q_nhd, k_ngd, v_ngd, window_, scale)));
   }
 
-  Tensor Heads(const Tensor& x) const {
-    return Reshape(x, {x.dim(0), x.dim(1) / sizes_.width, sizes_.width});
+  Tensor Positioned(Tensor x_nhd, const std::optional<HeadRmsNorm>& norm,
+                    const TokenFlow& flow) const {
+    if (norm.has_value()) x_nhd = (*norm)(x_nhd);
+    return theta_ > 0 ? Rotary(x_nhd, flow.layout().position, theta_) : x_nhd;
   }
 
-  Tensor Positioned(Tensor x_nhd, const Parameter* norm, const ForwardContext& context) const {
-    if (norm != nullptr) x_nhd = RmsNorm(x_nhd, norm->working, shape_.norm_epsilon);
-    return theta_ > 0 ? Rotary(x_nhd, context.layout.position, theta_) : x_nhd;
-  }
-
-  const MixerShape shape_;
   const HeadSizes sizes_;
   const double theta_;
   const int64_t window_;
-  const Parameter *wq_, *wk_, *wv_, *wo_;
-  const Parameter *q_norm_ = nullptr, *k_norm_ = nullptr;
+  HeadProjections projections_;
+  std::optional<HeadRmsNorm> q_norm_, k_norm_;
 };
 
 }  // namespace
@@ -117,16 +101,8 @@ StatusOr<std::unique_ptr<TokenMixer>> MakeSoftmaxAttention(const Params& params,
     }
     sizes.width = shape.width / sizes.heads;
   }
+  RETURN_IF_ERROR(CheckHeadCut("softmax", shape.tensor, sizes.heads, sizes.kv_heads));
   const int64_t tensor = shape.tensor.size;
-  if (sizes.heads % tensor != 0) {
-    return absl::InvalidArgumentError(absl::StrCat(
-        "softmax: heads = ", sizes.heads, " cannot be shared equally over tensor=", tensor));
-  }
-  if (sizes.kv_heads % tensor != 0 && tensor % sizes.kv_heads != 0) {
-    return absl::InvalidArgumentError(absl::StrCat("softmax: of kv_heads = ", sizes.kv_heads,
-                                                   " and tensor=", tensor,
-                                                   " neither divides the other"));
-  }
   RETURN_IF_ERROR(shape.sequence->CheckHeads(sizes.heads / tensor,
                                              std::max<int64_t>(1, sizes.kv_heads / tensor)));
   if (params.Float("rotary_theta") > 0 && sizes.width % 2 != 0) {

@@ -20,6 +20,17 @@ void AddColumnLinear(const TensorAxis& axis, int64_t width, UnitTraffic* traffic
   }
 }
 
+void AddFromStream(const TensorAxis& axis, int64_t width, const char* purpose,
+                   UnitTraffic* traffic) {
+  if (axis.size == 1) return;
+  if (axis.sharded_stream) {
+    traffic->rows.push_back({purpose, Kind::kAllGather, false, width});
+    traffic->rows.push_back({purpose, Kind::kReduceScatter, true, width});
+  } else {
+    traffic->rows.push_back({purpose, Kind::kAllReduce, true, width});
+  }
+}
+
 void AddToStream(const TensorAxis& axis, int64_t width, const char* purpose, UnitTraffic* traffic) {
   if (axis.size == 1) return;
   if (axis.sharded_stream) {

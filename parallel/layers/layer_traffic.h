@@ -8,6 +8,8 @@ namespace trireme {
 
 // width: of the stream.
 void AddColumnLinear(const TensorAxis& axis, int64_t width, UnitTraffic* traffic);
+void AddFromStream(const TensorAxis& axis, int64_t width, const char* purpose,
+                   UnitTraffic* traffic);
 void AddToStream(const TensorAxis& axis, int64_t width, const char* purpose, UnitTraffic* traffic);
 void AddVocabularyCrossEntropy(const TensorAxis& axis, const Parameter& head, UnitTraffic* traffic);
 

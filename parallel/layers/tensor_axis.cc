@@ -34,12 +34,20 @@ Parameter* TensorAxis::DeclareRows(const Scope& scope, absl::string_view name, c
 }
 
 Parameter* TensorAxis::DeclareCopiedRows(const Scope& scope, absl::string_view name,
-                                         const Shape& shape, Init init, int copies) const {
-  ParamSpec spec = Whole(shape, init, /*decay=*/true);
+                                         const Shape& shape, Init init, int copies,
+                                         bool decay) const {
+  ParamSpec spec = Whole(shape, init, decay);
   CutAlong(0, 1, rank / copies, size / copies, spec);
   if (size > 1) spec.split = Axis::kTensor;
   spec.copies = copies;
   return scope.Declare(name, std::move(spec));
+}
+
+Parameter* TensorAxis::DeclareHeads(const Scope& scope, absl::string_view name, const Shape& shape,
+                                    Init init, int64_t heads, bool decay) const {
+  CHECK(heads % size == 0 || size % heads == 0) << heads << " heads over tensor=" << size;
+  const int copies = heads >= size ? 1 : size / static_cast<int>(heads);
+  return DeclareCopiedRows(scope, name, shape, std::move(init), copies, decay);
 }
 
 Parameter* TensorAxis::DeclareColumns(const Scope& scope, absl::string_view name,
@@ -61,6 +69,11 @@ Parameter* TensorAxis::DeclareOnColumns(const Scope& scope, absl::string_view na
   ParamSpec spec = Whole(shape, init, /*decay=*/false);
   if (size > 1) spec.partial_grad = Axis::kTensor;
   return scope.Declare(name, std::move(spec));
+}
+
+Tensor TensorAxis::FromStream(const Tensor& stream, int64_t n, const char* purpose) const {
+  return sharded_stream ? RowShardToCopied(stream, n, group, purpose)
+                        : ReplicatedToCopied(stream, group, purpose);
 }
 
 Tensor TensorAxis::ToStream(const Tensor& partial, const char* purpose) const {

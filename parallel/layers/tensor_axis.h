@@ -25,7 +25,11 @@ struct TensorAxis {
                          int64_t grain = 1, bool decay = true) const;
   // Of which `copies` neighbours have the same rows: rank r has part r / copies of size / copies.
   Parameter* DeclareCopiedRows(const Scope& scope, absl::string_view name, const Shape& shape,
-                               Init init, int copies) const;
+                               Init init, int copies, bool decay = true) const;
+  // Whose rows belong to `heads`: each rank has those of its share of them; where there are fewer
+  // heads than ranks, neighbours have the same head. CHECKs that one divides the other.
+  Parameter* DeclareHeads(const Scope& scope, absl::string_view name, const Shape& shape, Init init,
+                          int64_t heads, bool decay = true) const;
   // A weight [out, in] of which each rank has columns.
   Parameter* DeclareColumns(const Scope& scope, absl::string_view name, const Shape& shape,
                             Init init, int64_t grain = 1) const;
@@ -36,6 +40,8 @@ struct TensorAxis {
   Parameter* DeclareOnColumns(const Scope& scope, absl::string_view name, const Shape& shape,
                               Init init) const;
 
+  // The stream of `n` rows, whole on every rank, whose gradients are parts of one sum.
+  Tensor FromStream(const Tensor& stream, int64_t n, const char* purpose) const;
   // What is added up over the ranks, onto the stream.
   Tensor ToStream(const Tensor& partial, const char* purpose) const;
   // The rows of the stream that this rank has.

@@ -97,6 +97,20 @@ struct SiluOp {
 };
 
 template <typename A>
+struct SoftplusOp {
+  A a, b;
+  A Value(A x) const { return (x > 0 ? x : 0) + std::log1p(Exp(-std::abs(x))); }
+  A Slope(A x) const { return Sigmoid(x); }
+};
+
+template <typename A>
+struct LogSigmoidOp {
+  A a, b;
+  A Value(A x) const { return (x < 0 ? x : 0) - std::log1p(Exp(-std::abs(x))); }
+  A Slope(A x) const { return Sigmoid(-x); }
+};
+
+template <typename A>
 struct ClampOp {
   A a, b;
   A Value(A x) const {
@@ -147,6 +161,10 @@ void DispatchUnary(UnaryOp op, double a, double b, Fn fn) {
       return fn(GeluOp<A>{p, q});
     case UnaryOp::kSilu:
       return fn(SiluOp<A>{p, q});
+    case UnaryOp::kSoftplus:
+      return fn(SoftplusOp<A>{p, q});
+    case UnaryOp::kLogSigmoid:
+      return fn(LogSigmoidOp<A>{p, q});
     case UnaryOp::kClamp:
       return fn(ClampOp<A>{p, q});
     case UnaryOp::kAdd:

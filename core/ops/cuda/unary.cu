@@ -96,6 +96,20 @@ struct SiluOp {
 };
 
 template <typename A>
+struct SoftplusOp {
+  A a, b;
+  __device__ A Value(A x) const { return (x > 0 ? x : 0) + log1p(exp(-fabs(x))); }
+  __device__ A Slope(A x) const { return Sigmoid(x); }
+};
+
+template <typename A>
+struct LogSigmoidOp {
+  A a, b;
+  __device__ A Value(A x) const { return (x < 0 ? x : 0) - log1p(exp(-fabs(x))); }
+  __device__ A Slope(A x) const { return Sigmoid(-x); }
+};
+
+template <typename A>
 struct ClampOp {
   A a, b;
   __device__ A Value(A x) const {
@@ -145,6 +159,10 @@ __host__ __device__ inline auto DispatchUnary(UnaryOp op, A p, A q, const Fn& fn
       return fn(GeluOp<A>{p, q});
     case UnaryOp::kSilu:
       return fn(SiluOp<A>{p, q});
+    case UnaryOp::kSoftplus:
+      return fn(SoftplusOp<A>{p, q});
+    case UnaryOp::kLogSigmoid:
+      return fn(LogSigmoidOp<A>{p, q});
     case UnaryOp::kClamp:
       return fn(ClampOp<A>{p, q});
     case UnaryOp::kAdd:
