@@ -2,6 +2,7 @@
 // tensor axis, and from the heads back onto the stream.
 #pragma once
 
+#include <optional>
 #include <vector>
 
 #include "core/module/unit_traffic.h"
