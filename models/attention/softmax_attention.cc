@@ -48,6 +48,8 @@ class SoftmaxAttention : public TokenMixer {
     projections_.AddTrafficOut(traffic);
   }
 
+  void AddKernels(std::set<std::string>*) const override {}
+
   double ForwardFlops(const TokenLayout& layout) const override {
     double pairs = 0, tokens = 0;
     for (const Segment& segment : layout.segments) {

@@ -48,8 +48,8 @@ class TokenMixer {
   // Of one forward pass over these segments; multiply-adds count two.
   virtual double ForwardFlops(const TokenLayout& layout) const = 0;
 
-  // As Model::AddKernels.
-  virtual void AddKernels(std::set<std::string>* names) const { (void)names; }
+  // As Model::AddKernels. By default those of recurrences.
+  virtual void AddKernels(std::set<std::string>* names) const;
 
   // What it says to other ranks, for each micro-batch.
   virtual void AddTraffic(UnitTraffic* traffic) const = 0;

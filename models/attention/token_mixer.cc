@@ -1,0 +1,10 @@
+#include "models/attention/token_mixer.h"
+
+namespace trireme {
+
+void TokenMixer::AddKernels(std::set<std::string>* names) const {
+  names->insert({"RecurrenceStates", "RecurrenceOutput", "RecurrenceTransition",
+                 "RecurrenceBackward"});
+}
+
+}  // namespace trireme
