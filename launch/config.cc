@@ -27,6 +27,7 @@ using google::protobuf::Reflection;
 constexpr absl::string_view kDefaults = R"(
   run_dir: "runs/run"
   seed: 1
+  init_from: ""
   dtype: "f32"
   device: "auto"
   allow_tf32: false
@@ -54,8 +55,9 @@ constexpr int64_t kMaxConfigBytes = int64_t{1} << 24;
 
 // Where numbers come from; ConfigHash says the same in words.
 constexpr absl::string_view kDeciding[] = {
-    "seed",   "dtype",     "model",       "data",          "batch.global_batch_size",
-    "groups", "optimizer", "lr_schedule", "learning_rate", "clip_norm"};
+    "seed",     "dtype", "model",     "data",        "batch.global_batch_size",
+    "groups",   "lora",  "optimizer", "lr_schedule", "learning_rate",
+    "clip_norm"};
 
 void FillDefaults(RunConfig* config) {
   RunConfig completed;

@@ -182,10 +182,20 @@ class Resolver {
       if (group.has_lr_scale() && group.lr_scale() < 0) {
         return Error(absl::StrCat(path, ".lr_scale"), "is negative");
       }
+      if (group.frozen() && (group.has_optimizer() || group.has_lr_scale() || group.has_decay())) {
+        return Error(path, "is frozen, and has no use for an optimizer, lr_scale or decay");
+      }
       if (group.has_optimizer()) {
         RETURN_IF_ERROR(ResolveComponent(absl::StrCat(path, ".optimizer"), "optimizer",
                                          group.mutable_optimizer(), nullptr));
       }
+    }
+    for (int i = 0; i < config_.lora_size(); ++i) {
+      const std::string path = absl::StrCat("lora.", i);
+      RunConfig::Lora& lora = *config_.mutable_lora(i);
+      if (lora.pattern().empty()) return Error(path, "needs a pattern");
+      if (lora.rank() < 1) return Error(absl::StrCat(path, ".rank"), "is not positive");
+      if (!lora.has_alpha()) lora.set_alpha(2.0 * lora.rank());
     }
     return absl::OkStatus();
   }

@@ -53,8 +53,10 @@ void LayoutComparison::Step(int64_t step, const StepReport& report, Trainer& tra
   const auto& all = trainer.model().parameters().parameters();
   for (size_t i = 0; i < all.size(); ++i) {
     const std::string& path = all[i]->spec.path;
-    Part(step, Phase::kBackward, kGradients, *all[i], trainer.gradients().of(i),
-         expected.gradients.at(path), absl::StrCat("gradient of ", path));
+    if (!all[i]->spec.frozen) {
+      Part(step, Phase::kBackward, kGradients, *all[i], trainer.gradients().of(i),
+           expected.gradients.at(path), absl::StrCat("gradient of ", path));
+    }
     Part(step, Phase::kUpdate, kWeights, *all[i], all[i]->owned, expected.weights.at(path),
          absl::StrCat("weight ", path));
   }

@@ -7,6 +7,7 @@
 
 #include "core/base/share.h"
 #include "launch/config.h"
+#include "launch/trained_parameters.h"
 #include "parallel/pipeline/lower.h"
 #include "parallel/sequence/kv_traffic.h"
 
@@ -213,6 +214,7 @@ class StepWalk {
   void UnitDone(int unit) {
     if (zero_stage_ < 2) return;
     ForEachUsed(unit, [&](int i) {
+      if (parameters_[i]->spec.frozen) return;
       states_[i] = GradientState::kHere;
       if (parameters_[i]->unit() == unit) SendToOwners(i);
     });
@@ -300,6 +302,7 @@ class Planner {
                                nullptr, config_.mesh().sharded_stream()};
     ASSIGN_OR_RETURN(const auto model,
                      MakeModel(ToComponentConfig(config_.model()), data_, {tensor, sequence}));
+    RETURN_IF_ERROR(ChooseTrained(config_, model->parameters()));
 
     const AxisSet shares = {Axis::kReplica, Axis::kShard};
     const AllReduceOptions batch = {config_.batch().global_batch_size(),

@@ -1,6 +1,8 @@
 #include "launch/run_state.h"
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
 
 #include "launch/agreement.h"
 #include "launch/checkpoint/checkpoint_reader.h"
@@ -58,6 +60,39 @@ CheckpointInfo MakeCheckpointInfo(const Trainer& trainer, const RunConfig& confi
   info.scalars["next_sample"] = trainer.step() * config.batch().global_batch_size();
   info.scalars["dataset"] = absl::StrCat(absl::Hex(dataset_fingerprint));
   return info;
+}
+
+std::string WarmStart::ToString() const {
+  std::string text = absl::StrCat(num_loaded, " parameters loaded");
+  if (!drawn.empty()) absl::StrAppend(&text, "\nnot there, drawn: ", absl::StrJoin(drawn, " "));
+  if (!unused.empty()) absl::StrAppend(&text, "\nthere, not used: ", absl::StrJoin(unused, " "));
+  return text;
+}
+
+StatusOr<WarmStart> LoadParameters(const std::string& directory, Trainer& trainer) {
+  ASSIGN_OR_RETURN(CheckpointReader reader, CheckpointReader::Open(directory));
+  const ParameterSet& parameters = trainer.model().parameters();
+  WarmStart result;
+  for (const SavedTensor& tensor : ParameterTensors(parameters)) {
+    if (reader.Find(tensor.name) != nullptr) RETURN_IF_ERROR(reader.Read(tensor));
+  }
+  for (const std::string& path : parameters.Paths()) {
+    if (reader.Find(path) == nullptr) {
+      result.drawn.push_back(path);
+    } else {
+      ++result.num_loaded;
+    }
+  }
+  for (const CheckpointReader::TensorInfo& saved : reader.tensors()) {
+    const bool is_state = absl::StrContains(saved.name, '/');
+    if (!is_state && parameters.Find(saved.name) == nullptr) result.unused.push_back(saved.name);
+  }
+  if (result.num_loaded == 0) {
+    return absl::InvalidArgumentError(
+        absl::StrCat(directory, " has no parameter of the model that the config names"));
+  }
+  RETURN_IF_ERROR(trainer.Resume(0));
+  return result;
 }
 
 Status LoadState(const std::string& directory, uint64_t dataset_fingerprint, Trainer& trainer) {

@@ -24,6 +24,17 @@ std::vector<SavedTensor> TensorsToWrite(Trainer& trainer);
 // How the ranks of `world` save together.
 CheckpointGroup MakeCheckpointGroup(Communicator& world);
 
+// What LoadParameters found.
+struct WarmStart {
+  int64_t num_loaded = 0;
+  std::vector<std::string> drawn;   // Parameters that the checkpoint does not have.
+  std::vector<std::string> unused;  // Those of the checkpoint that the model does not have.
+  std::string ToString() const;     // Of a line each.
+};
+// The parameters of a checkpoint of any run, to begin a new run with. INVALID_ARGUMENT when a
+// parameter has another shape there, and when it has none of them.
+StatusOr<WarmStart> LoadParameters(const std::string& directory, Trainer& trainer);
+
 // Fills the trainer from a checkpoint and sets its step. FAILED_PRECONDITION when the data set is
 // not the one that the run was trained on.
 Status LoadState(const std::string& directory, uint64_t dataset_fingerprint, Trainer& trainer);

@@ -83,6 +83,11 @@ class Run {
     }
     RETURN_IF_ERROR(found);
     ASSIGN_OR_RETURN(directory, BroadcastText(world_, directory));
+    if (directory.empty() && !config_.init_from().empty()) {
+      ASSIGN_OR_RETURN(const WarmStart start, LoadParameters(config_.init_from(), *trainer_));
+      reporter_->Line(absl::StrCat("starting from ", config_.init_from(), ": ", start.ToString()));
+      return absl::OkStatus();
+    }
     if (directory.empty()) {
       reporter_->Line(absl::StrFormat("%d parameters, starting at step 0",
                                       trainer_->model().parameters().num_elements()));

@@ -15,6 +15,7 @@
 #include "data/sampler.h"
 #include "launch/config.h"
 #include "launch/non_finite.h"
+#include "launch/trained_parameters.h"
 #include "models/models.h"
 #include "optim/clip.h"
 #include "parallel/shard/declaration_checks.h"
@@ -39,7 +40,8 @@ StatusOr<std::vector<UpdateGroup>> MakeGroups(const RunConfig& config) {
         add(group.pattern(), group.has_optimizer() ? group.optimizer() : config.optimizer(),
             group.has_lr_scale() ? group.lr_scale() : 1, group.has_decay() ? group.decay() : true));
   }
-  RETURN_IF_ERROR(add("*", config.optimizer(), 1, true));
+  const bool all_named = !groups.empty() && groups.back().pattern == "*";
+  if (!all_named) RETURN_IF_ERROR(add("*", config.optimizer(), 1, true));
   return groups;
 }
 
@@ -179,6 +181,7 @@ Status Trainer::MakeModelOf(const DataShape& data, const ModelBuilder& builder) 
     } else {
       ASSIGN_OR_RETURN(models[rank], MakeModel(ToComponentConfig(config_.model()), data, layout));
     }
+    RETURN_IF_ERROR(ChooseTrained(config_, models[rank]->parameters()));
     declared.push_back(&models[rank]->parameters());
   }
   model_ = std::move(models[mine.rank]);

@@ -7,6 +7,7 @@
 #include "absl/strings/str_cat.h"
 
 #include "core/base/log.h"
+#include "core/module/lora.h"
 #include "core/module/scope.h"
 #include "core/ops/ops.h"
 #include "models/attention/token_mixer.h"
@@ -22,7 +23,7 @@ struct Layer {
   const Parameter* mixer_norm;
   std::unique_ptr<TokenMixer> mixer;
   const Parameter* mlp_norm;
-  const Parameter *gate, *up, *down;
+  Parameter *gate, *up, *down;
 };
 
 class Transformer : public Model {
@@ -62,6 +63,7 @@ class Transformer : public Model {
       layer.up = tensor_.DeclareRows(mlp, "up", {mlp_width_, width_}, init);
       layer.down =
           tensor_.DeclareColumns(mlp, "down", {width_, mlp_width_}, Init::Normal(output_stddev));
+      for (Parameter* weight : {layer.gate, layer.up, layer.down}) weight->spec.is_product = true;
       layers_.push_back(std::move(layer));
     }
     const Scope last = root.InUnit(mixers.size() + 1);
@@ -126,7 +128,7 @@ class Transformer : public Model {
     const std::vector<Tensor> gate_up_nf =
         ColumnLinear(tensor_, z_nc, context.layout.num_tokens(), {layer.gate, layer.up});
     const Tensor u_nf = SwiGlu(gate_up_nf[0], gate_up_nf[1]);
-    const Tensor added = tensor_.ToStream(Linear(u_nf, layer.down->working), "mlp output");
+    const Tensor added = tensor_.ToStream(LinearOf(u_nf, *layer.down), "mlp output");
     return Add(y_nc, Dropped(added, layer.path + ".mlp", context));
   }
 

@@ -43,10 +43,9 @@ StatusOr<ParameterUpdate> ParameterUpdate::Create(const ParameterSet& parameters
   ParameterUpdate update;
   update.groups_ = std::move(groups);
   for (const auto& parameter : parameters.parameters()) {
-    update.slices_.push_back({parameter.get(),
-                              static_cast<int>(update.slices_.size()),
-                              group_of[parameter->spec.path],
-                              {}});
+    const int index = static_cast<int>(&parameter - parameters.parameters().data());
+    if (parameter->spec.frozen) continue;
+    update.slices_.push_back({parameter.get(), index, group_of[parameter->spec.path], {}});
   }
   RETURN_IF_ERROR(CatchFailure([&] {
     for (Slice& slice : update.slices_) {

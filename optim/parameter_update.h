@@ -24,9 +24,9 @@ bool MatchesPattern(absl::string_view pattern, absl::string_view text);
 
 class ParameterUpdate {
  public:
-  // The first group that matches a parameter has it; a parameter that no group matches is
-  // INVALID_ARGUMENT, and so is a group that matches none. Allocates the states. The parameters
-  // must be materialized and outlive this.
+  // Frozen parameters are left alone. The first group that matches a parameter has it; one that no
+  // group matches is INVALID_ARGUMENT, and so is a group that matches none. Allocates the states.
+  // The parameters must be materialized and outlive this.
   static StatusOr<ParameterUpdate> Create(const ParameterSet& parameters,
                                           std::vector<UpdateGroup> groups);
 

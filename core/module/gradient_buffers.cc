@@ -60,7 +60,10 @@ GradientBuffers::Entry& GradientBuffers::EntryOf(const Tensor& leaf) {
   return entries_[it->second];
 }
 
-GradientSink::Slot GradientBuffers::Open(const Tensor& leaf) { return Open(EntryOf(leaf)); }
+GradientSink::Slot GradientBuffers::Open(const Tensor& leaf) {
+  Entry& entry = EntryOf(leaf);
+  return entry.parameter->spec.frozen ? Slot{} : Open(entry);
+}
 
 bool GradientBuffers::Adopt(const Tensor& leaf, const Tensor& buffer) {
   Entry& entry = EntryOf(leaf);

@@ -129,7 +129,7 @@ Status ParameterSet::Materialize(Device& device, DType compute_dtype, uint64_t s
       } else {
         parameter->RefreshWorking();
       }
-      parameter->working.set_requires_grad();
+      if (!spec.frozen) parameter->working.set_requires_grad();
     }
   });
 }

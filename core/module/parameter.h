@@ -46,8 +46,9 @@ struct Init {
 struct ParamSpec {
   std::string path;  // "layers.3.mixer.wq". Never changes.
   Shape global;
-  Box local;      // This rank's part of it.
-  AxisSet split;  // Model axes that cut it.
+  Box local;          // This rank's part of it.
+  AxisSet split;      // Model axes that cut it,
+  int split_dim = 0;  // along this dimension.
   // Model axes over which the gradients of the ranks are parts of one sum. (Over replica, shard and
   // sequence, which cut the data, they always are.)
   AxisSet partial_grad;
@@ -55,15 +56,24 @@ struct ParamSpec {
   // key-value heads that are fewer than ranks. Their gradients are parts of one sum.
   int copies = 1;
   Init init;
-  std::vector<int> units;  // The units of the model that use it, ascending.
-  bool decay = true;       // Whether weight decay applies by default.
+  std::vector<int> units;   // The units of the model that use it, ascending.
+  bool decay = true;        // Whether weight decay applies by default.
+  bool is_product = false;  // A matrix [out, in] that rows are multiplied with: see lora.h.
+  bool frozen = false;      // Never trained: no gradient, no optimizer state.
 };
 
 // INVALID_ARGUMENT when a spec contradicts itself.
 Status CheckSpec(const ParamSpec& spec);
 
 struct Parameter {
+  // What is added to a matrix; nothing when `a` is nullptr.
+  struct LowRank {
+    const Parameter *a = nullptr, *b = nullptr;
+    double scale = 0;
+  };
+
   ParamSpec spec;
+  LowRank lora;
   std::vector<int> units;  // Those of spec.units that run on this rank.
   Tensor working;          // Undefined until materialized.
   Tensor owned;

@@ -39,16 +39,27 @@ std::vector<int> UnitsOf(const ParameterSet& parameters) {
   return units;
 }
 
+namespace {
+
+Shape GradientShape(const Parameter& parameter, const Shape& shape) {
+  return parameter.spec.frozen ? shape.WithDim(0, 0) : shape;
+}
+
+}  // namespace
+
 std::vector<Shape> WorkingShapes(const ParameterSet& parameters) {
   std::vector<Shape> shapes;
-  for (const auto& parameter : parameters.parameters())
-    shapes.push_back(parameter->spec.local.size);
+  for (const auto& parameter : parameters.parameters()) {
+    shapes.push_back(GradientShape(*parameter, parameter->spec.local.size));
+  }
   return shapes;
 }
 
 std::vector<Shape> OwnedShapes(const ParameterSet& parameters) {
   std::vector<Shape> shapes;
-  for (const auto& parameter : parameters.parameters()) shapes.push_back(parameter->owned_box.size);
+  for (const auto& parameter : parameters.parameters()) {
+    shapes.push_back(GradientShape(*parameter, parameter->owned_box.size));
+  }
   return shapes;
 }
 

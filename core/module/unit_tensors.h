@@ -31,7 +31,8 @@ class UnitTensors {
 
 // The first unit of each parameter on this rank.
 std::vector<int> UnitsOf(const ParameterSet& parameters);
-// The shapes of this rank's working copies, and of its owned slices.
+// The shapes of gradients: as this rank's working copies, and as its owned slices. What is frozen
+// has no rows.
 std::vector<Shape> WorkingShapes(const ParameterSet& parameters);
 std::vector<Shape> OwnedShapes(const ParameterSet& parameters);
 // The type of owned slices and gradients.

@@ -103,7 +103,7 @@ Tensor Linear(const Tensor& x, const Tensor& weight, const Tensor& bias) {
   RunGemm(x2, TransposeLast(w), y, 0, bias);
   y = y.WithShape(y_shape);
 
-  const bool split = weight.is_leaf();
+  const bool split = weight.is_leaf() && weight.requires_grad();
   const Tensor w_for_dx = x.requires_grad() ? w : Tensor();
   const Tensor x_for_dw = weight.requires_grad() && !split ? x2 : Tensor();
   const auto backward = [=, wants_dbias = bias.requires_grad(),

@@ -4,6 +4,7 @@
 
 #include "absl/strings/str_cat.h"
 
+#include "core/module/lora.h"
 #include "core/ops/ops.h"
 #include "parallel/layers/column_linear.h"
 #include "parallel/layers/layer_traffic.h"
@@ -49,12 +50,17 @@ HeadProjections::HeadProjections(const TensorAxis& axis, const Scope& scope, int
     : axis_(axis), scope_(scope), stream_width_(stream_width) {}
 
 void HeadProjections::AddHeads(absl::string_view name, int64_t heads, int64_t width, Init init) {
-  weights_.push_back(
-      axis_.DeclareHeads(scope_, name, {heads * width, stream_width_}, std::move(init), heads));
+  Parameter* const weight =
+      axis_.DeclareHeads(scope_, name, {heads * width, stream_width_}, std::move(init), heads);
+  weight->spec.is_product = true;
+  weights_.push_back(weight);
 }
 
 void HeadProjections::SetOutput(int64_t heads, int64_t width, Init init) {
-  out_ = axis_.DeclareColumns(scope_, "wo", {stream_width_, heads * width}, std::move(init), width);
+  Parameter* const out =
+      axis_.DeclareColumns(scope_, "wo", {stream_width_, heads * width}, std::move(init), width);
+  out->spec.is_product = true;
+  out_ = out;
 }
 
 std::vector<Tensor> HeadProjections::In(const Tensor& stream, int64_t n) const {
@@ -62,11 +68,11 @@ std::vector<Tensor> HeadProjections::In(const Tensor& stream, int64_t n) const {
 }
 
 Tensor HeadProjections::In(int weight, const Tensor& x) const {
-  return Linear(x, weights_[weight]->working);
+  return LinearOf(x, *weights_[weight]);
 }
 
 Tensor HeadProjections::Out(const Tensor& y) const {
-  return axis_.ToStream(Linear(y, out_->working), kOutputPurpose);
+  return axis_.ToStream(LinearOf(y, *out_), kOutputPurpose);
 }
 
 void HeadProjections::AddTrafficIn(UnitTraffic* traffic) const {

@@ -5,6 +5,7 @@
 #include "core/autograd/node.h"
 #include "core/base/log.h"
 #include "core/ops/gemm.h"
+#include "core/ops/ops.h"
 
 namespace trireme {
 namespace {
@@ -47,10 +48,9 @@ Tensor InputGradient(absl::Span<const Tensor> dys, absl::Span<const Tensor> weig
   return dx;
 }
 
-}  // namespace
-
-std::vector<Tensor> ColumnLinear(const TensorAxis& axis, const Tensor& stream, int64_t n,
-                                 absl::Span<const Parameter* const> weights) {
+// Without adapters.
+std::vector<Tensor> Products(const TensorAxis& axis, const Tensor& stream, int64_t n,
+                             absl::Span<const Parameter* const> weights) {
   const auto in_flight = std::make_shared<InFlight>();
   const Tensor x = Enter(axis, stream, n, in_flight);
   std::vector<Tensor> inputs = {x}, leaves, outputs;
@@ -65,9 +65,11 @@ std::vector<Tensor> ColumnLinear(const TensorAxis& axis, const Tensor& stream, i
   // The rows of this rank, or of all where they cost nothing.
   const Tensor kept = stream.Detach();
   const auto gathered = std::make_shared<PendingTensor>();
-  const auto backward = [=, num_inputs = inputs.size()](absl::Span<const Tensor> dys) -> Grads {
+  const auto backward = [=, num_inputs = inputs.size(),
+                         wants_dx = stream.requires_grad()](absl::Span<const Tensor> dys) -> Grads {
     if (axis.sharded_stream)
       *gathered = StartAllGatherRows(kept, n, axis.group, "stream rows again");
+    if (!wants_dx) return Grads(num_inputs);  // Nothing below is trained.
     const Tensor dx = InputGradient(dys, values);
     in_flight->dx = axis.sharded_stream ? StartReduceScatterRows(dx, axis.group, "stream gradients")
                                         : StartAllReduce(dx, axis.group, "stream gradients");
@@ -86,6 +88,26 @@ std::vector<Tensor> ColumnLinear(const TensorAxis& axis, const Tensor& stream, i
     }
   };
   return Record("column_linear", inputs, outputs, backward, accumulate);
+}
+
+}  // namespace
+
+std::vector<Tensor> ColumnLinear(const TensorAxis& axis, const Tensor& stream, int64_t n,
+                                 absl::Span<const Parameter* const> weights) {
+  // The stream enters once: it meets the first factors of adapters where it meets the weights.
+  std::vector<const Parameter*> all(weights.begin(), weights.end());
+  for (const Parameter* weight : weights) {
+    if (weight->lora.a != nullptr) all.push_back(weight->lora.a);
+  }
+  std::vector<Tensor> products = Products(axis, stream, n, all);
+  size_t low = weights.size();
+  for (size_t i = 0; i < weights.size(); ++i) {
+    const Parameter::LowRank& lora = weights[i]->lora;
+    if (lora.a == nullptr) continue;
+    products[i] = Add(products[i], Mul(Linear(products[low++], lora.b->working), lora.scale));
+  }
+  products.resize(weights.size());
+  return products;
 }
 
 }  // namespace trireme

@@ -22,6 +22,7 @@ void CutAlong(int dim, int64_t grain, int index, int count, ParamSpec& spec) {
   spec.local.begin[dim] = share.first * grain;
   spec.local.size[dim] = share.size() * grain;
   if (count > 1) spec.split = Axis::kTensor;
+  spec.split_dim = dim;
 }
 
 }  // namespace

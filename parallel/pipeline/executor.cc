@@ -247,8 +247,10 @@ class Executor::Round {
             model_.RunUnit(unit, pass.input.tensor(), batches_[at.second], ContextOf(at.second));
       }
       const Tensor output = std::exchange(pass.output, Tensor());
-      trireme::Backward({output}, {grad}, exchange_->sink(item.sink),
-                        split ? &pass.weights : nullptr);
+      if (output.requires_grad()) {  // Else all of the unit, the first, is frozen.
+        trireme::Backward({output}, {grad}, exchange_->sink(item.sink),
+                          split ? &pass.weights : nullptr);
+      }
       grad = pass.input.TakeGrad();
       if (unit > 0 && !grad.defined()) {
         const Tensor& input = pass.input.tensor();

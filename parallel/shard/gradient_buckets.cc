@@ -25,8 +25,8 @@ std::vector<GradientBucket> MakeGradientBuckets(const ParameterSet& parameters, 
   for (int unit = *std::max_element(layout.begin(), layout.end()); unit >= 0; --unit) {
     if (bucket.parameters.empty()) bucket = {unit, unit, /*tied=*/unit == 0, {}};
     for (size_t i = 0; i < layout.size(); ++i) {
-      if (layout[i] != unit) continue;
       const ParamSpec& spec = parameters.parameters()[i]->spec;
+      if (layout[i] != unit || spec.frozen) continue;
       const int cuts = spec.split.empty() ? 1 : tensor / spec.copies;
       bytes += spec.global.numel() * element_bytes / (cuts * owners);
       bucket.parameters.push_back(static_cast<int>(i));

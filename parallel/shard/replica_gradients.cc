@@ -48,7 +48,7 @@ Status ReplicaGradients::UnitDone(int unit, bool last) {
       ThrowIfError(Receive());
       const auto& all = parameters_.parameters();
       for (size_t i = 0; i < all.size(); ++i) {
-        if (all[i]->unit() != unit) continue;
+        if (all[i]->unit() != unit || all[i]->spec.frozen) continue;
         sink_->ZeroIfUntouched(i);  // Every rank sends as often.
         Send(i);
       }

@@ -75,6 +75,22 @@ TEST(VerifyLayoutsTest, InSinglePrecisionALayoutIsAsNearToTheTruthAsOneRank) {
   EXPECT_EQ(Verify(VerifyConfig(), options).equal, 103);
 }
 
+// The only weights that are trained: factors cut like the matrices they are added to.
+TEST(VerifyLayoutsTest, AdaptersOnFrozenWeights) {
+  RunConfig config = VerifyConfig();
+  const auto add_lora = [&](const std::string& pattern, int64_t rank, double alpha) {
+    RunConfig::Lora& lora = *config.add_lora();
+    lora.set_pattern(pattern), lora.set_rank(rank), lora.set_alpha(alpha);
+  };
+  add_lora("*.mixer.w*", 3, 6);
+  add_lora("*.mlp.*", 2, 7);
+  config.add_groups()->set_pattern("*.lora_*");
+  RunConfig::ParameterGroup& others = *config.add_groups();
+  others.set_pattern("*"), others.set_frozen(true);
+  const Counts counts = Verify(config, {.num_ranks = 4, .num_steps = 3, .pairwise = true});
+  EXPECT_GT(counts.equal, 20);
+}
+
 TEST(VerifyLayoutsTest, RecomputationUnderEveryAxis) {
   const RunConfig config = VerifyConfig({"recompute=true"});
   EXPECT_EQ(Verify(config, {.num_ranks = 2, .num_steps = 2}).equal, 26);
