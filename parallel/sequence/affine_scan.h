@@ -7,6 +7,7 @@
 #pragma once
 
 #include <memory>
+#include <string>
 #include <vector>
 
 #include "parallel/comm/communicator.h"
@@ -54,8 +55,12 @@ class AffineScan {
   Communicator& axis() const { return axis_; }
 
  private:
+  // What kAuto stands for, whenever that changes, by the first rank.
+  void Tell(const std::string& choice, const ScanSizes& sizes) const;
+
   const ScanPlan plan_;
   Communicator& axis_;
+  mutable std::string told_;
 };
 
 }  // namespace trireme

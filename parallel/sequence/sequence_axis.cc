@@ -6,20 +6,24 @@
 namespace trireme {
 
 StatusOr<SequenceAxis> SequenceAxis::Create(absl::string_view method, const ParamMap& params,
-                                            const MeshGroups& groups) {
+                                            const MeshGroups& groups, const ScanChoice& scan) {
   const Mesh& mesh = groups.mesh();
   ASSIGN_OR_RETURN(SequenceAxis axis,
                    Declare(method, params, mesh.Coordinate(groups.world_rank(), Axis::kSequence),
-                           mesh.size(Axis::kSequence)));
-  if (axis.size_ > 1) axis.exchange_ = MakeKvExchange(axis.plan_, groups);
+                           mesh.size(Axis::kSequence), scan));
+  if (axis.size_ > 1) {
+    axis.exchange_ = MakeKvExchange(axis.plan_, groups);
+    axis.scan_ = std::make_unique<AffineScan>(axis.scan_plan_, groups.over(Axis::kSequence));
+  }
   return axis;
 }
 
 StatusOr<SequenceAxis> SequenceAxis::Declare(absl::string_view method, const ParamMap& params,
-                                             int rank, int size) {
+                                             int rank, int size, const ScanChoice& scan) {
   SequenceAxis axis;
   axis.rank_ = rank;
   axis.size_ = size;
+  ASSIGN_OR_RETURN(axis.scan_plan_, PlanScan(scan.name, scan.params));
   if (size == 1) return axis;
   ASSIGN_OR_RETURN(axis.plan_, PlanKvExchange(method, params, size));
   return axis;
@@ -52,7 +56,12 @@ std::vector<TokenRun> SequenceAxis::Runs(const TokenLayout& layout) const {
 
 RecurrenceOutputs SequenceAxis::Recur(const RecurrenceInputs& inputs, const TokenLayout& layout,
                                       const Tensor& initial_state) const {
-  CHECK_EQ(size_, 1) << "a recurrence over ranks";
+  if (size_ > 1) {
+    CHECK(scan_ != nullptr) << "a sequence axis that was declared only";
+    return SequenceRecurrence(inputs,
+                              PlanRecurrence(layout, plan_.cut, rank_, initial_state.defined()),
+                              *scan_, initial_state);
+  }
   return WholeRecurrence(inputs, layout, initial_state);
 }
 

@@ -3,28 +3,37 @@
 #pragma once
 
 #include <memory>
+#include <string>
 #include <vector>
 
 #include "core/ops/ops.h"
 #include "core/ops/recurrence.h"
+#include "parallel/sequence/affine_scan.h"
 #include "parallel/sequence/kv_exchange.h"
 
 namespace trireme {
+
+// An entry of scans.def.
+struct ScanChoice {
+  std::string name = "auto";
+  ParamMap params;
+};
 
 class SequenceAxis {
  public:
   SequenceAxis() = default;
   // `groups`, which must outlive it, has the sequence axis and its factors. INVALID_ARGUMENT as
-  // PlanKvExchange.
+  // PlanKvExchange and PlanScan.
   static StatusOr<SequenceAxis> Create(absl::string_view method, const ParamMap& params,
-                                       const MeshGroups& groups);
-  // Without communicators: all but Attend.
+                                       const MeshGroups& groups, const ScanChoice& scan = {});
+  // Without communicators: all but Attend, Recur and History.
   static StatusOr<SequenceAxis> Declare(absl::string_view method, const ParamMap& params, int rank,
-                                        int size);
+                                        int size, const ScanChoice& scan = {});
 
   int size() const { return size_; }
   int rank() const { return rank_; }
   const KvExchangePlan& plan() const { return plan_; }
+  const ScanPlan& scan_plan() const { return scan_plan_; }
   // This rank's tokens of what the ranks have together.
   HostBatch Cut(HostBatch whole) const;
 
@@ -51,7 +60,10 @@ class SequenceAxis {
   int size_ = 1;
   int rank_ = 0;
   KvExchangePlan plan_ = {};
-  std::unique_ptr<KvExchange> exchange_;  // nullptr: alone, or no more than declared.
+  ScanPlan scan_plan_;
+  // nullptr: alone, or no more than declared.
+  std::unique_ptr<KvExchange> exchange_;
+  std::unique_ptr<AffineScan> scan_;
 };
 
 }  // namespace trireme

@@ -1,15 +1,21 @@
 #include "parallel/sequence/sequence_recurrence.h"
 
+#include <memory>
+#include <utility>
 #include <vector>
 
+#include "core/autograd/node.h"
 #include "core/base/log.h"
+#include "core/ops/gemm.h"
+#include "core/ops/recurrence_call.h"
+#include "core/ops/recurrence_checks.h"
 
 namespace trireme {
 namespace {
 
-std::vector<TokenRun> RowsOf(const RecurrencePlan& plan) {
+std::vector<TokenRun> RowsOf(absl::Span<const RecurrencePlan::Run> runs) {
   std::vector<TokenRun> rows;
-  for (const RecurrencePlan::Run& run : plan.runs) rows.push_back(run.rows);
+  for (const RecurrencePlan::Run& run : runs) rows.push_back(run.rows);
   return rows;
 }
 
@@ -36,6 +42,196 @@ Tensor LeavingStates(const RecurrencePlan& plan, const Tensor& of_runs) {
   return states.empty() ? of_runs : Concat(states, 0);
 }
 
+// Rows [begin, end) of x [n, h, w] as a matrix for each head, [h, rows, w].
+Tensor HeadsOf(const Tensor& x, const TokenRun& rows) {
+  const Shape& strides = x.strides();
+  return x.AsStrided({x.dim(1), rows.end - rows.begin, x.dim(2)},
+                     {strides[1], strides[0], strides[2]}, rows.begin * strides[0]);
+}
+
+// x[i], of the dimension 0.
+Tensor Row(const Tensor& x, int64_t i) {
+  return x.AsStrided(Shape(x.shape().dims().subspan(1)), Shape(x.strides().dims().subspan(1)),
+                     i * x.strides()[0]);
+}
+
+// One call on one rank, forward and backward.
+class RankRecurrence {
+ public:
+  RankRecurrence(const RecurrenceInputs& inputs, RecurrencePlan plan, const AffineScan& scan)
+      : plan_(std::move(plan)),
+        scan_(scan),
+        call_(inputs, RowsOf(plan_.runs)),
+        index_of_slot_(plan_.num_slots(), -1) {
+    for (int slot = 0; slot < plan_.num_slots(); ++slot) {
+      if (plan_.owners[slot] != scan_.axis().rank()) continue;
+      index_of_slot_[slot] = static_cast<int>(own_slots_.size());
+      own_slots_.push_back(slot);
+    }
+    for (const RecurrencePlan::Run& run : plan_.runs) {
+      if (run.entered) entered_.push_back(run);
+    }
+  }
+
+  RecurrenceOutputs Forward(const Tensor& initial) {
+    const RecurrenceChain chain = call_.States(Tensor(), /*wants_final_state=*/true);
+    MakeTransitions();
+    std::vector<Tensor> states = ZeroStates();
+    for (size_t i = 0; i < plan_.runs.size(); ++i) {
+      if (plan_.runs[i].leaves) {
+        StateOf(states, plan_.runs[i]).CopyFrom(Row(chain.final_state, static_cast<int64_t>(i)));
+      }
+    }
+    const auto pending = Start(std::move(states), initial, ScanDirection::kForward);
+    const Tensor out = call_.Output(chain);
+    PendingScan::States found = pending->Join();
+    entering_ = std::move(found.entering);
+    for (const RecurrencePlan::Run& run : entered_) AddEntered(run, out);
+    return {out, found.leaving};
+  }
+
+  Grads Backward(const Tensor& dout, const Tensor& dfinal, bool wants_dlog_decay) {
+    std::vector<Tensor> gradients = ZeroStates();
+    if (dout.defined() && !entered_.empty()) {
+      const Tensor rows = dout.dtype() == call_.accumulation_type()
+                              ? dout.Contiguous()
+                              : dout.CopyTo(call_.accumulation_type());
+      for (const RecurrencePlan::Run& run : entered_) {
+        RunGemm(TransposeLast(HeadsOf(queries_, run.rows)), HeadsOf(rows, run.rows),
+                StateOf(gradients, run), 0);
+      }
+    }
+    const auto pending = Start(std::move(gradients), dfinal, ScanDirection::kReverse);
+    const RecurrenceChain chain = call_.States(OfRuns(entering_, &RecurrencePlan::Run::entered),
+                                               /*wants_final_state=*/false);
+    const PendingScan::States found = pending->Join();
+    Grads grads = call_.Backward(chain, dout, OfRuns(found.entering, &RecurrencePlan::Run::leaves),
+                                 wants_dlog_decay, /*wants_dinitial=*/false);
+    grads.back() = found.leaving;
+    return grads;
+  }
+
+ private:
+  Device& device() const { return call_.inputs().v.device(); }
+
+  Tensor Zeros(const Shape& shape) const {
+    return Tensor::Zeros(device(), shape, call_.accumulation_type(), MemoryKind::kActivations,
+                         "recurrence over ranks");
+  }
+  Shape OfLines() const {
+    Shape shape = call_.StateShape();
+    shape[0] = plan_.num_lines;
+    return shape;
+  }
+  // Of each own slot, [lines, h, K, V].
+  std::vector<Tensor> ZeroStates() const {
+    std::vector<Tensor> states;
+    for (size_t i = 0; i < own_slots_.size(); ++i) states.push_back(Zeros(OfLines()));
+    return states;
+  }
+  // [h, K, V]
+  Tensor StateOf(const std::vector<Tensor>& states, const RecurrencePlan::Run& run) const {
+    return Row(states[index_of_slot_[run.slot]], run.line);
+  }
+
+  // What entered runs do to states, and read of them; and what slots do: nothing, where they have
+  // no tokens.
+  void MakeTransitions() {
+    const RecurrenceInputs& in = call_.inputs();
+    const Shape states = OfLines();
+    const int64_t lines = states[0], h = states[1], key = states[2];
+    RecurrenceTransitions of_runs;
+    if (!entered_.empty()) of_runs = call_.Transition(RowsOf(entered_));
+    queries_ = of_runs.queries;
+    if (in.rule != StateRule::kDiagonal) {
+      kind_ = TransitionKind::kMatrix;
+    } else if (in.log_decay.defined()) {
+      kind_ = TransitionKind::kDecay;
+    }
+    if (kind_ == TransitionKind::kDecay && in.log_decay.rank() == 1 && !plan_.tokens.empty()) {
+      MakeKnownDecay();
+      return;
+    }
+    for (const int slot : own_slots_) {
+      Tensor transition;
+      if (kind_ == TransitionKind::kDecay) {
+        transition = Zeros({lines, h, in.log_decay.rank() == 3 ? key : 1});
+      } else if (kind_ == TransitionKind::kMatrix) {
+        transition = Zeros({lines, h, key, key});
+        transition.AsStrided({lines * h, key}, {key * key, key + 1}, 0).Fill(1);
+      }
+      for (size_t i = 0; i < entered_.size() && transition.defined(); ++i) {
+        const RecurrencePlan::Run& run = entered_[i];
+        if (run.slot != slot || !run.leaves) continue;
+        const Tensor to = Row(transition, run.line);
+        to.CopyFrom(Row(kind_ == TransitionKind::kMatrix ? of_runs.matrix : of_runs.decay_sum,
+                        static_cast<int64_t>(i))
+                        .WithShape(to.shape()));
+      }
+      transitions_.push_back(transition);
+    }
+  }
+
+  // A constant decay, of slots whose numbers of tokens every rank knows.
+  void MakeKnownDecay() {
+    std::vector<double> tokens;
+    for (const std::vector<int64_t>& of_slot : plan_.tokens) {
+      tokens.insert(tokens.end(), of_slot.begin(), of_slot.end());
+    }
+    const Tensor& log_decay = call_.inputs().log_decay;
+    known_decay_ = Mul(Tensor::FromVector(device(), {plan_.num_slots(), plan_.num_lines, 1, 1},
+                                          tokens, log_decay.dtype()),
+                       log_decay.Contiguous().WithShape({log_decay.dim(0), 1}));
+    for (const int slot : own_slots_) transitions_.push_back(Row(known_decay_, slot));
+  }
+
+  std::unique_ptr<PendingScan> Start(std::vector<Tensor> states, const Tensor& initial,
+                                     ScanDirection direction) const {
+    std::vector<AffineMap> maps;
+    for (size_t i = 0; i < own_slots_.size(); ++i) {
+      maps.push_back({kind_, transitions_[i], states[i], plan_.resets[own_slots_[i]]});
+    }
+    return scan_.Start({plan_.owners, plan_.resets, known_decay_}, std::move(maps), initial,
+                       direction);
+  }
+
+  // out += queries^T S_in in the rows of a run.
+  void AddEntered(const RecurrencePlan::Run& run, const Tensor& out) const {
+    if (!entering_[index_of_slot_[run.slot]].defined()) return;
+    const Tensor queries = HeadsOf(queries_, run.rows), to = HeadsOf(out, run.rows);
+    const Tensor state = StateOf(entering_, run);
+    if (out.dtype() == queries.dtype()) return RunGemm(queries, state, to, 1);
+    const Tensor part = Tensor::Empty(device(), to.shape(), queries.dtype(), MemoryKind::kWorkspace,
+                                      "recurrence correction");
+    RunGemm(queries, state, part, 0);
+    to.Accumulate(part);
+  }
+
+  // States of own slots as those of the runs that `takes` one: [p, h, K, V], zeros for the others.
+  Tensor OfRuns(const std::vector<Tensor>& states, bool RecurrencePlan::Run::*takes) const {
+    Tensor of_runs;
+    for (size_t i = 0; i < plan_.runs.size(); ++i) {
+      const RecurrencePlan::Run& run = plan_.runs[i];
+      if (!(run.*takes) || !states[index_of_slot_[run.slot]].defined()) continue;
+      if (!of_runs.defined()) of_runs = Zeros(call_.StateShape());
+      Row(of_runs, static_cast<int64_t>(i)).CopyFrom(StateOf(states, run));
+    }
+    return of_runs;
+  }
+
+  const RecurrencePlan plan_;
+  const AffineScan& scan_;
+  const RecurrenceCall call_;
+  std::vector<int> own_slots_;
+  std::vector<int> index_of_slot_;  // Among own ones.
+  std::vector<RecurrencePlan::Run> entered_;
+  TransitionKind kind_ = TransitionKind::kIdentity;
+  std::vector<Tensor> transitions_;  // Of own slots.
+  Tensor known_decay_;
+  Tensor queries_;                // [n, h, K], of entered runs.
+  std::vector<Tensor> entering_;  // Of own slots.
+};
+
 }  // namespace
 
 RecurrenceOutputs WholeRecurrence(const RecurrenceInputs& inputs, const TokenLayout& layout,
@@ -43,8 +239,27 @@ RecurrenceOutputs WholeRecurrence(const RecurrenceInputs& inputs, const TokenLay
   const RecurrencePlan plan =
       PlanRecurrence(layout, SequenceCut::kContiguous, 0, initial_state.defined());
   const RecurrenceOutputs outputs =
-      LinearRecurrence(inputs, RowsOf(plan), EnteringStates(plan, initial_state));
+      LinearRecurrence(inputs, RowsOf(plan.runs), EnteringStates(plan, initial_state));
   return {outputs.out, LeavingStates(plan, outputs.final_state)};
+}
+
+RecurrenceOutputs SequenceRecurrence(const RecurrenceInputs& inputs, RecurrencePlan plan,
+                                     const AffineScan& scan, const Tensor& initial_state) {
+  CheckRecurrence(inputs, RowsOf(plan.runs), Tensor());
+  CHECK(!initial_state.defined() || initial_state.dim(0) == plan.num_lines)
+      << "lines of an initial state [recurrence]";
+  const auto recurrence = std::make_shared<RankRecurrence>(inputs, std::move(plan), scan);
+  const RecurrenceOutputs result =
+      recurrence->Forward(initial_state.defined() ? initial_state.Contiguous().Detach() : Tensor());
+  const bool wants_dlog_decay = inputs.log_decay.defined() && inputs.log_decay.requires_grad();
+  const std::vector<Tensor> outputs =
+      Record("sequence_recurrence",
+             {inputs.q, inputs.k, inputs.v, inputs.log_decay, inputs.beta, inputs.a, inputs.b,
+              initial_state},
+             {result.out, result.final_state}, [=](absl::Span<const Tensor> grads) -> Grads {
+               return recurrence->Backward(grads[0], grads[1], wants_dlog_decay);
+             });
+  return {outputs[0], outputs[1]};
 }
 
 }  // namespace trireme
