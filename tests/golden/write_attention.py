@@ -9,6 +9,7 @@ tests/golden/attention_golden_test.cc reads them.
 """
 
 import math
+import sys
 import warnings
 
 import torch
@@ -21,6 +22,12 @@ warnings.filterwarnings("ignore")
 torch.set_default_dtype(torch.float64)
 torch.Tensor.float = torch.Tensor.double
 
+sys.modules["fla"] = None  # transformers would take its kernels, which want a GPU.
+from transformers.models.mamba2 import modeling_mamba2 as hf_mamba2
+from transformers.models.minimax import modeling_minimax as hf_minimax
+from transformers.models.qwen3_next import modeling_qwen3_next as hf_qwen
+
+del sys.modules["fla"]
 import fla.modules.feature_map as feature_map
 import fla.ops.delta_rule.naive as fla_delta
 import fla.ops.generalized_delta_rule.dplr.naive as fla_dplr
@@ -28,9 +35,6 @@ import fla.ops.gla.naive as fla_gla
 import fla.ops.kda.naive as fla_kda
 import fla.ops.linear_attn.naive as fla_linear
 import fla.ops.retention.naive as fla_retention
-from transformers.models.mamba2 import modeling_mamba2 as hf_mamba2
-from transformers.models.minimax import modeling_minimax as hf_minimax
-from transformers.models.qwen3_next import modeling_qwen3_next as hf_qwen
 
 
 class Wide:
