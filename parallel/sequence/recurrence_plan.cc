@@ -9,33 +9,6 @@
 namespace trireme {
 namespace {
 
-// Of a line, in a slot: tokens [begin, end), from row `row` on of their rank.
-struct Piece {
-  int64_t begin, end;
-  int rank;
-  int64_t row;
-};
-
-// The pieces of each sample, in order of position.
-std::map<int64_t, std::vector<Piece>> PiecesBySample(const TokenLayout& layout) {
-  std::map<int64_t, std::vector<Piece>> pieces;
-  for (int rank = 0; rank < static_cast<int>(layout.axis_segments.size()); ++rank) {
-    int64_t row = 0;
-    for (const Segment& segment : layout.axis_segments[rank]) {
-      if (segment.length > 0) {
-        pieces[segment.sample].push_back(
-            {segment.begin, segment.begin + segment.length, rank, row});
-      }
-      row += segment.length;
-    }
-  }
-  for (auto& [sample, of_sample] : pieces) {
-    std::sort(of_sample.begin(), of_sample.end(),
-              [](const Piece& a, const Piece& b) { return a.begin < b.begin; });
-  }
-  return pieces;
-}
-
 // The slot of a piece: the first one of its rank behind `previous`, the slot of the piece before.
 // Which of several it is does not matter when all between them are empty.
 int SlotAfter(int previous, int rank, absl::Span<const int> owners, int64_t sample) {
@@ -49,7 +22,8 @@ int SlotAfter(int previous, int rank, absl::Span<const int> owners, int64_t samp
 
 std::vector<int64_t> SamplesOf(const TokenLayout& layout) {
   std::vector<int64_t> samples;
-  for (const auto& [sample, pieces] : PiecesBySample(layout)) samples.push_back(sample);
+  for (const auto& [sample, pieces] : PiecesBySample(layout.axis_segments))
+    samples.push_back(sample);
   return samples;
 }
 
@@ -87,7 +61,7 @@ RecurrencePlan PlanRecurrence(const TokenLayout& layout, SequenceCut cut, int ra
                               bool continued) {
   RecurrencePlan plan;
   plan.owners = SlotOwners(cut, static_cast<int>(layout.axis_segments.size()));
-  const auto pieces = PiecesBySample(layout);
+  const auto pieces = PiecesBySample(layout.axis_segments);
   plan.num_lines = static_cast<int64_t>(pieces.size());
   plan.resets.assign(plan.num_slots(), std::vector<uint8_t>(plan.num_lines, 0));
   plan.tokens.assign(plan.num_slots(), std::vector<int64_t>(plan.num_lines, 0));
@@ -95,7 +69,7 @@ RecurrencePlan PlanRecurrence(const TokenLayout& layout, SequenceCut cut, int ra
   for (const auto& [sample, of_sample] : pieces) {
     int slot = -1;
     Segment document;
-    for (const Piece& piece : of_sample) {
+    for (const SamplePiece& piece : of_sample) {
       slot = SlotAfter(slot, piece.rank, plan.owners, sample);
       plan.tokens[slot][line] = piece.end - piece.begin;
       const std::vector<DocumentRun> runs =

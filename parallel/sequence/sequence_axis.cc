@@ -2,6 +2,7 @@
 
 #include "core/base/log.h"
 #include "parallel/sequence/sequence_recurrence.h"
+#include "parallel/sequence/token_halo.h"
 
 namespace trireme {
 
@@ -65,9 +66,10 @@ RecurrenceOutputs SequenceAxis::Recur(const RecurrenceInputs& inputs, const Toke
   return WholeRecurrence(inputs, layout, initial_state);
 }
 
-Tensor SequenceAxis::History(const Tensor&, int64_t, const TokenLayout&) const {
-  CHECK_EQ(size_, 1) << "rows of other ranks";
-  return Tensor();
+Tensor SequenceAxis::History(const Tensor& x, int64_t width, const TokenLayout& layout) const {
+  if (size_ == 1) return Tensor();
+  CHECK(scan_ != nullptr) << "a sequence axis that was declared only";
+  return TokenHalo(x, width, layout, scan_->axis());
 }
 
 }  // namespace trireme

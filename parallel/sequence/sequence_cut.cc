@@ -110,6 +110,26 @@ int64_t NumTokens(absl::Span<const Segment> segments) {
   return n;
 }
 
+std::map<int64_t, std::vector<SamplePiece>> PiecesBySample(
+    absl::Span<const std::vector<Segment>> ranks) {
+  std::map<int64_t, std::vector<SamplePiece>> pieces;
+  for (size_t rank = 0; rank < ranks.size(); ++rank) {
+    int64_t row = 0;
+    for (const Segment& segment : ranks[rank]) {
+      if (segment.length > 0) {
+        pieces[segment.sample].push_back(
+            {segment.begin, segment.begin + segment.length, static_cast<int>(rank), row});
+      }
+      row += segment.length;
+    }
+  }
+  for (auto& [sample, of_sample] : pieces) {
+    std::sort(of_sample.begin(), of_sample.end(),
+              [](const SamplePiece& a, const SamplePiece& b) { return a.begin < b.begin; });
+  }
+  return pieces;
+}
+
 TokenOrder OrderTokens(absl::Span<const std::vector<Segment>> ranks) {
   struct Piece {
     Segment segment;

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <vector>
 
 #include "absl/types/span.h"
@@ -38,6 +39,16 @@ HostBatch CutBatch(const HostBatch& whole, SequenceCut cut, int size, int rank);
 Status CheckSequenceLength(int64_t length, int size);
 
 int64_t NumTokens(absl::Span<const Segment> segments);
+
+// Tokens [begin, end) of a sample, from row `row` on of their rank.
+struct SamplePiece {
+  int64_t begin, end;
+  int rank;
+  int64_t row;
+};
+// The pieces of each sample that have tokens, in order of position.
+std::map<int64_t, std::vector<SamplePiece>> PiecesBySample(
+    absl::Span<const std::vector<Segment>> ranks);
 
 // The tokens of several ranks together, sorted by sample and position.
 struct TokenOrder {
