@@ -13,6 +13,7 @@
 #include "optim/optimizer.h"
 #include "parallel/pipeline/schedule.h"
 #include "parallel/sequence/kv_exchange.h"
+#include "parallel/sequence/scan_plan.h"
 
 namespace trireme {
 
@@ -21,6 +22,7 @@ std::vector<Listing> Catalogue() {
   AppendOpListings(&listings);
   AppendListings("attention", Attentions(), &listings);
   AppendListings("kv_exchange", KvExchanges(), &listings);
+  AppendListings("scan", Scans(), &listings);
   AppendListings("optimizer", Optimizers(), &listings);
   AppendListings("lr_schedule", LrSchedules(), &listings);
   AppendListings("pipeline_schedule", PipelineSchedules(), &listings);

@@ -175,6 +175,7 @@ class Resolver {
                                      config_.mutable_pipeline_schedule(), nullptr));
     RETURN_IF_ERROR(
         ResolveComponent("kv_exchange", "kv_exchange", config_.mutable_kv_exchange(), nullptr));
+    RETURN_IF_ERROR(ResolveComponent("scan", "scan", config_.mutable_scan(), nullptr));
     for (int i = 0; i < config_.groups_size(); ++i) {
       const std::string path = absl::StrCat("groups.", i);
       RunConfig::ParameterGroup& group = *config_.mutable_groups(i);

@@ -294,9 +294,11 @@ class Planner {
     const int size = mesh_.size(Axis::kSequence);
     RETURN_IF_ERROR(CheckSequenceAxis(config_, data_.vocab_size > 0));
     const ComponentConfig method = ToComponentConfig(config_.kv_exchange());
-    ASSIGN_OR_RETURN(SequenceAxis axis,
-                     SequenceAxis::Declare(method.name, method.params,
-                                           mesh_.Coordinate(rank, Axis::kSequence), size));
+    const ComponentConfig scan = ToComponentConfig(config_.scan());
+    ASSIGN_OR_RETURN(
+        SequenceAxis axis,
+        SequenceAxis::Declare(method.name, method.params, mesh_.Coordinate(rank, Axis::kSequence),
+                              size, {scan.name, scan.params}));
     const auto sequence = std::make_shared<const SequenceAxis>(std::move(axis));
     const TensorAxis tensor = {mesh_.Coordinate(rank, Axis::kTensor), mesh_.size(Axis::kTensor),
                                nullptr, config_.mesh().sharded_stream()};

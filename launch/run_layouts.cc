@@ -10,6 +10,7 @@
 #include "launch/verify_layouts.h"
 #include "parallel/pipeline/schedule.h"
 #include "parallel/sequence/kv_exchange.h"
+#include "parallel/sequence/scan_plan.h"
 
 namespace trireme {
 namespace {
@@ -53,6 +54,13 @@ std::vector<Values> KvMethods(int sequence) {
   return choices;
 }
 
+std::vector<Values> ScanMethods(int sequence, bool scans) {
+  if (sequence == 1 || !scans) return {{}};
+  std::vector<Values> choices;
+  for (const auto& entry : Scans()) choices.push_back({{"scan.name", entry.name}});
+  return choices;
+}
+
 std::vector<Values> ZeroStages(int owners) {
   if (owners == 1) return {{}};
   return {{{"mesh.zero_stage", "1"}}, {{"mesh.zero_stage", "2"}}, {{"mesh.zero_stage", "3"}}};
@@ -93,7 +101,7 @@ std::string RunLayout::ToString() const {
   return text.empty() ? "one rank" : text;
 }
 
-std::vector<RunLayout> AllLayouts(int num_ranks) {
+std::vector<RunLayout> AllLayouts(int num_ranks, bool scans) {
   std::vector<std::vector<int>> meshes;
   Factorizations(num_ranks, {}, &meshes);
   std::vector<RunLayout> layouts;
@@ -107,6 +115,7 @@ std::vector<RunLayout> AllLayouts(int num_ranks) {
     std::vector<Values> combinations = {mesh};
     for (const auto& choices :
          {Schedules(size(Axis::kPipeline)), KvMethods(size(Axis::kSequence)),
+          ScanMethods(size(Axis::kSequence), scans),
           ZeroStages(size(Axis::kShard) * size(Axis::kSequence)), Streams(size(Axis::kTensor))}) {
       std::vector<Values> longer;
       for (const Values& combination : combinations) {
@@ -120,6 +129,13 @@ std::vector<RunLayout> AllLayouts(int num_ranks) {
     for (Values& values : combinations) layouts.push_back({std::move(values)});
   }
   return layouts;
+}
+
+bool HasLinearAttention(const RunConfig& config) {
+  for (const auto& [name, part] : config.model().parts()) {
+    if (part.name() != "softmax") return true;
+  }
+  return false;
 }
 
 std::vector<RunLayout> PairwiseCover(const std::vector<RunLayout>& layouts) {

@@ -201,8 +201,10 @@ Status Trainer::CheckKernels() const {
 Status Trainer::MakeSequenceAxis() {
   RETURN_IF_ERROR(CheckSequenceAxis(config_, dataset_.is_text()));
   const ComponentConfig method = ToComponentConfig(config_.kv_exchange());
-  ASSIGN_OR_RETURN(SequenceAxis axis,
-                   SequenceAxis::Create(method.name, method.params, mesh_->groups()));
+  const ComponentConfig scan = ToComponentConfig(config_.scan());
+  ASSIGN_OR_RETURN(
+      SequenceAxis axis,
+      SequenceAxis::Create(method.name, method.params, mesh_->groups(), {scan.name, scan.params}));
   sequence_ = std::make_shared<const SequenceAxis>(std::move(axis));
   return absl::OkStatus();
 }

@@ -247,11 +247,11 @@ class Verifier {
 
 using VerifyFn = std::function<StatusOr<LayoutVerdict>(const RunLayout&)>;
 
-StatusOr<std::vector<LayoutVerdict>> VerifyAll(int num_ranks, const VerifyOptions& options,
-                                               const VerifyFn& verify,
+StatusOr<std::vector<LayoutVerdict>> VerifyAll(int num_ranks, const RunConfig& config,
+                                               const VerifyOptions& options, const VerifyFn& verify,
                                                const ReportVerdict& report) {
   std::vector<RunLayout> layouts = options.layouts;
-  if (layouts.empty()) layouts = AllLayouts(num_ranks);
+  if (layouts.empty()) layouts = AllLayouts(num_ranks, HasLinearAttention(config));
   if (options.layouts.empty() && options.pairwise) layouts = PairwiseCover(layouts);
   std::vector<LayoutVerdict> verdicts;
   for (const RunLayout& layout : layouts) {
@@ -272,7 +272,7 @@ StatusOr<std::vector<LayoutVerdict>> VerifyLayouts(const RunConfig& config,
   const auto verify = [&](const RunLayout& layout) -> StatusOr<LayoutVerdict> {
     return verifier.VerifyOnThreads(layout, options.num_ranks);
   };
-  return VerifyAll(options.num_ranks, options, verify, report);
+  return VerifyAll(options.num_ranks, config, options, verify, report);
 }
 
 StatusOr<std::vector<LayoutVerdict>> VerifyLayoutsOn(Communicator& world, const RunConfig& config,
@@ -281,7 +281,7 @@ StatusOr<std::vector<LayoutVerdict>> VerifyLayoutsOn(Communicator& world, const 
   Verifier verifier(config, options);
   RETURN_IF_ERROR(verifier.MakeReferences());
   const auto verify = [&](const RunLayout& layout) { return verifier.VerifyOn(world, layout); };
-  return VerifyAll(world.size(), options, verify, report);
+  return VerifyAll(world.size(), config, options, verify, report);
 }
 
 }  // namespace trireme

@@ -23,8 +23,10 @@ struct RunLayout {
 
 // Every factorization of num_ranks over the five axes, times the pipeline schedules, methods of the
 // sequence axis, ZeRO stages and stream layouts that mean something there. Whether a model can be
-// cut so is not asked.
-std::vector<RunLayout> AllLayouts(int num_ranks);
+// cut so is not asked. `scans`: times the transports of linear attention, too.
+std::vector<RunLayout> AllLayouts(int num_ranks, bool scans = false);
+// Whether a layer of the config's model is not softmax attention.
+bool HasLinearAttention(const RunConfig& config);
 // Few of `layouts` in which each pair of values that they have in common appears.
 std::vector<RunLayout> PairwiseCover(const std::vector<RunLayout>& layouts);
 
