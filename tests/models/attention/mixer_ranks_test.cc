@@ -2,6 +2,7 @@
 // gradient of the stream, the gradient of every parameter.
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <map>
 
 #include "absl/strings/str_cat.h"
@@ -188,6 +189,41 @@ TEST_P(MixerRanksTest, TheTensorAxisEqualsOneRank) {
   for (const bool sharded : {false, true}) {
     ExpectOneRank(testing::MixerCases(), RaggedDocuments(),
                   {.tensor = size, .sharded_stream = sharded});
+  }
+}
+
+// Of entries with kernels of their own over ranks; softmax attention is cut by heads by some
+// methods.
+std::vector<MixerCase> LinearCases() {
+  std::vector<MixerCase> cases = testing::MixerCases();
+  cases.erase(std::remove_if(cases.begin(), cases.end(),
+                             [](const MixerCase& c) { return c.entry == "softmax"; }),
+              cases.end());
+  return cases;
+}
+
+// Pieces shorter than a convolution, documents that end where a piece does, samples shorter than
+// the axis.
+TEST_P(MixerRanksTest, TheSequenceAxisEqualsOneRank) {
+  const int size = GetParam().size;
+  ExpectOneRank(testing::MixerCases(), RaggedDocuments(), {.sequence = size});
+  ExpectOneRank(LinearCases(), RaggedDocuments(), {.sequence = size, .method = "ulysses"});
+}
+
+TEST_P(MixerRanksTest, LongDocumentsOverTheSequenceAxis) {
+  const int size = GetParam().size;
+  const HostBatch host = testing::PackedDocuments({{61, 90}, {40}}, 23, 1);
+  for (const char* method : {"all_gather", "ulysses"}) {
+    ExpectOneRank(LinearCases(), host, {.sequence = size, .method = method});
+  }
+}
+
+TEST_P(MixerRanksTest, BothAxesEqualOneRank) {
+  const int size = GetParam().size;
+  if (size % 2 != 0) GTEST_SKIP() << "an even number of ranks";
+  for (const bool sharded : {false, true}) {
+    ExpectOneRank(testing::MixerCases(), RaggedDocuments(),
+                  {.tensor = 2, .sequence = size / 2, .sharded_stream = sharded});
   }
 }
 
