@@ -33,11 +33,12 @@ using testing::RandomTensor;
 struct Layout {
   int tensor = 1, sequence = 1;
   bool sharded_stream = false;
-  const char* method = "all_gather";  // Zigzag; ulysses is contiguous.
+  std::string method = "all_gather";  // Zigzag; ulysses is contiguous.
+  std::string scan = "auto";
 
   std::string Name() const {
     return absl::StrCat("tensor=", tensor, sharded_stream ? " sharded" : "", " sequence=", sequence,
-                        " ", method);
+                        " ", method, " ", scan);
   }
 };
 
@@ -151,7 +152,8 @@ Status ExpectOneRank(Device& device, Communicator& world, const std::vector<Mixe
   ASSIGN_OR_RETURN(const auto groups,
                    MeshGroups::Create(world, mesh, {Axis::kSequence, Axis::kTensor},
                                       {{Axis::kSequence, layout.sequence}}));
-  ASSIGN_OR_RETURN(SequenceAxis axis, SequenceAxis::Create(layout.method, {}, *groups));
+  ASSIGN_OR_RETURN(SequenceAxis axis,
+                   SequenceAxis::Create(layout.method, {}, *groups, {layout.scan, {}}));
   const auto sequence = std::make_shared<const SequenceAxis>(std::move(axis));
   Communicator& group = groups->over(Axis::kTensor);
   const TensorAxis tensor = {group.rank(), group.size(), &group, layout.sharded_stream};
@@ -180,7 +182,15 @@ class MixerRanksTest : public ::testing::TestWithParam<testing::TestWorld> {
   }
 };
 
-INSTANTIATE_TEST_SUITE_P(Worlds, MixerRanksTest, ::testing::ValuesIn(testing::TestWorlds()),
+std::vector<testing::TestWorld> WorldsOfSeveral() {
+  std::vector<testing::TestWorld> worlds;
+  for (const testing::TestWorld& world : testing::TestWorlds()) {
+    if (world.size > 1) worlds.push_back(world);
+  }
+  return worlds;
+}
+
+INSTANTIATE_TEST_SUITE_P(Worlds, MixerRanksTest, ::testing::ValuesIn(WorldsOfSeveral()),
                          testing::WorldName);
 
 TEST_P(MixerRanksTest, TheTensorAxisEqualsOneRank) {
@@ -203,19 +213,20 @@ std::vector<MixerCase> LinearCases() {
 }
 
 // Pieces shorter than a convolution, documents that end where a piece does, samples shorter than
-// the axis.
+// the axis; by every transport.
 TEST_P(MixerRanksTest, TheSequenceAxisEqualsOneRank) {
   const int size = GetParam().size;
-  ExpectOneRank(testing::MixerCases(), RaggedDocuments(), {.sequence = size});
-  ExpectOneRank(LinearCases(), RaggedDocuments(), {.sequence = size, .method = "ulysses"});
+  for (const auto& scan : Scans()) {
+    if (std::string(scan.name) == "auto") continue;  // It takes one of the others.
+    ExpectOneRank(LinearCases(), RaggedDocuments(), {.sequence = size, .scan = scan.name});
+    ExpectOneRank(LinearCases(), RaggedDocuments(),
+                  {.sequence = size, .method = "ulysses", .scan = scan.name});
+  }
 }
 
 TEST_P(MixerRanksTest, LongDocumentsOverTheSequenceAxis) {
-  const int size = GetParam().size;
   const HostBatch host = testing::PackedDocuments({{61, 90}, {40}}, 23, 1);
-  for (const char* method : {"all_gather", "ulysses"}) {
-    ExpectOneRank(LinearCases(), host, {.sequence = size, .method = method});
-  }
+  ExpectOneRank(testing::MixerCases(), host, {.sequence = GetParam().size});
 }
 
 TEST_P(MixerRanksTest, BothAxesEqualOneRank) {
