@@ -25,9 +25,10 @@ struct Saved {
 
   ShortConvBackwardArgs BackwardArgs(const Tensor& dy) const {
     return {x.view(),
-            weight.view(),
+            {},
             ViewOf(history),
             dy.view(),
+            weight.dim(1),
             runs.data(),
             static_cast<int64_t>(runs.size()),
             {},
@@ -79,6 +80,7 @@ Tensor ShortConv(const Tensor& x, const Tensor& weight, const Tensor& bias,
     const Tensor dx = rows(saved.x);
     const Tensor dhistory = saved.history.defined() ? rows(saved.history) : Tensor();
     ShortConvBackwardArgs args = saved.BackwardArgs(dy);
+    args.weight = saved.weight.view();
     args.dx = dx.view();
     args.dhistory = ViewOf(dhistory);
     Launch(dy.device(), &KernelTable::ShortConvBackward, args);

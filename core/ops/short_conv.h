@@ -20,9 +20,11 @@ struct ShortConvArgs {
 // Gradients from dy [n, c], with rows of unit stride; what is not defined is not computed. dx [n,
 // c] and dhistory [p, w - 1, c] are dense, in the type of x; rows of dx outside of the runs are not
 // written. dweight [c, w] and dbias [c] are dense, in the accumulation type, and with `accumulate`
-// they are added to.
+// they are added to. weight, of `taps` columns, is read for dx and dhistory only: the other
+// gradients may be asked for when a weight that is shared out has no memory.
 struct ShortConvBackwardArgs {
   View x, weight, history, dy;
+  int64_t taps;
   const TokenRun* runs;
   int64_t num_runs;
   View dx, dhistory, dweight, dbias;

@@ -126,7 +126,7 @@ void Forward(CpuDevice& device, const ShortConvArgs& args) {
 template <typename T>
 void InputGradients(CpuDevice& device, const ShortConvBackwardArgs& args) {
   using A = AccOf<T>;
-  const int64_t c = args.x.sizes[1], w = args.weight.sizes[1];
+  const int64_t c = args.x.sizes[1], w = args.taps;
   const std::vector<Piece> pieces = CutRuns(args.runs, args.num_runs);
   const Workspace taps_memory(device, w * c * sizeof(A), "short_conv backward");
   A* taps = taps_memory.as<A>();
@@ -158,7 +158,7 @@ void InputGradients(CpuDevice& device, const ShortConvBackwardArgs& args) {
 template <typename T>
 void TapGradients(CpuDevice& device, const ShortConvBackwardArgs& args) {
   using A = AccOf<T>;
-  const int64_t c = args.x.sizes[1], w = args.weight.sizes[1];
+  const int64_t c = args.x.sizes[1], w = args.taps;
   const RunRows<T> rows{args.x, args.history, w};
   device.ParallelFor(c, kChannelTile, [&](int64_t first, int64_t last) {
     const int64_t width = last - first;
