@@ -176,6 +176,10 @@ RecurrenceOutputs LinearRecurrenceReference(const RecurrenceInputs& inputs,
                                             absl::Span<const TokenRun> runs,
                                             const Tensor& initial_state = Tensor());
 
+// y as it is. In backward `loss`, a sum over tokens of shape [], is one more term of what is
+// differentiated: its gradient is one where that of the model's loss is. For losses inside of layers.
+Tensor AddLoss(const Tensor& y, const Tensor& loss);
+
 // A causal convolution along each run, for every channel apart: y_t = bias + sum over j < w of
 // weight[:, w - 1 - j] x_{t - j}; x [n, c], weight [c, w], bias [c] or undefined. history [p, w -
 // 1, c] are the rows before each run (undefined: zeros). Rows outside of the runs give zeros.

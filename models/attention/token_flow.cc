@@ -35,8 +35,9 @@ int64_t MixerState::bytes() const {
   return bytes;
 }
 
-TokenFlow::TokenFlow(const SequenceAxis& axis, const TokenLayout& layout, MixerState* state)
-    : axis_(axis), layout_(layout), state_(state) {
+TokenFlow::TokenFlow(const SequenceAxis& axis, const TokenLayout& layout, bool training,
+                     MixerState* state)
+    : axis_(axis), layout_(layout), training_(training), state_(state) {
   if (state_ == nullptr) return;
   CHECK_EQ(axis_.size(), 1) << "steps over a sequence axis";
   int64_t row = 0;

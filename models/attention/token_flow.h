@@ -27,7 +27,10 @@ class MixerState {
 class TokenFlow {
  public:
   // What it is given must outlive it. With `state` the sequence axis has one rank (CHECKed).
-  TokenFlow(const SequenceAxis& axis, const TokenLayout& layout, MixerState* state = nullptr);
+  TokenFlow(const SequenceAxis& axis, const TokenLayout& layout, bool training,
+            MixerState* state = nullptr);
+
+  bool training() const { return training_; }
 
   const TokenLayout& layout() const { return layout_; }
   int64_t num_tokens() const { return layout_.num_tokens(); }
@@ -48,6 +51,7 @@ class TokenFlow {
 
   const SequenceAxis& axis_;
   const TokenLayout& layout_;
+  const bool training_;
   MixerState* const state_;
   std::vector<TokenRun> runs_;  // The rows of each segment, when there is a state.
   mutable size_t next_part_ = 0;

@@ -35,14 +35,14 @@ class TokenMixer {
   // From the residual stream, normed, to what is added to it: [n, width], or its rows on this rank.
   // Tokens see others of their own document only.
   Tensor operator()(const Tensor& x, const ForwardContext& context) const {
-    return Mix(x, TokenFlow(*shape_.sequence, context.layout));
+    return Mix(x, TokenFlow(*shape_.sequence, context.layout, context.training));
   }
 
   // The same, call by call: each segment of `layout` goes on where it ended in the call before with
   // this state, as one document; a new state begins them all. The sequence axis must have one rank.
   // Derivatives end at the call.
   Tensor Step(const Tensor& x, const TokenLayout& layout, MixerState* state) const {
-    return Mix(x, TokenFlow(*shape_.sequence, layout, state));
+    return Mix(x, TokenFlow(*shape_.sequence, layout, /*training=*/false, state));
   }
 
   // Of one forward pass over these segments; multiply-adds count two.
