@@ -77,10 +77,9 @@ class TreeScan : public PendingScan {
     sent_.push_back(chain_.axis.Send(message, PeerAt(i, to), {.purpose = chain_.purpose}));
   }
 
-  // The first map of a pass, with what enters it: the same whatever comes before.
+  // What enters a pass becomes part of its first map.
   void TakeIn(size_t i, const Tensor& state) {
     chain_.maps[i].state = Apply(chain_.maps[i], state);
-    std::fill(chain_.maps[i].resets.begin(), chain_.maps[i].resets.end(), 1);
   }
 
   // The rounds of pass i, from the map of the own slot; round 0 is sent. Returns what leaves it.
@@ -94,6 +93,7 @@ class TreeScan : public PendingScan {
       arrival.work->Join(chain_.device().compute());
       const int first = std::max(0, last - (1 << round) + 1), begin = static_cast<int>(i) * ranks();
       AffineMap earlier = message_.Read(arrival.message, begin + first, begin + last + 1);
+      // With what enters the pass taken in; there is no use for its transition.
       if (first == 0) std::fill(earlier.resets.begin(), earlier.resets.end(), 1);
       before = round == 0 ? earlier : Compose(before, earlier);
       all = Compose(chain_.maps[i], before);
