@@ -10,6 +10,7 @@
 #include "launch/trained_parameters.h"
 #include "parallel/pipeline/lower.h"
 #include "parallel/sequence/kv_traffic.h"
+#include "parallel/sequence/recurrence_traffic.h"
 
 namespace trireme {
 namespace {
@@ -87,20 +88,20 @@ class StepWalk {
   }
 
   // Of each rank of the sequence axis.
-  std::vector<int64_t> TokensOf(const WorkItem& item) const {
-    std::vector<Segment> segments;
-    for (const int64_t sample : item.samples) {
-      segments.push_back({sample, 0, sample_tokens_});
-    }
-    std::vector<int64_t> tokens;
-    for (const auto& part : CutSegments(segments, sequence_.plan().cut, sequence_.size())) {
-      tokens.push_back(NumTokens(part));
-    }
+  struct Tokens {
+    std::vector<std::vector<Segment>> segments;
+    std::vector<int64_t> counts;
+  };
+  Tokens TokensOf(const WorkItem& item) const {
+    std::vector<Segment> samples;
+    for (const int64_t sample : item.samples) samples.push_back({sample, 0, sample_tokens_});
+    Tokens tokens = {CutSegments(samples, sequence_.plan().cut, sequence_.size()), {}};
+    for (const auto& part : tokens.segments) tokens.counts.push_back(NumTokens(part));
     return tokens;
   }
 
   void Run(const LoweredAction& action, std::pair<int, int> units, const WorkItem& item) {
-    const std::vector<int64_t> tokens = TokensOf(item);
+    const Tokens tokens = TokensOf(item);
     const auto [begin, end] = units;
     switch (action.kind) {
       case LoweredKind::F:
@@ -125,9 +126,9 @@ class StepWalk {
         for (int unit = end - 1; unit >= begin; --unit) UnitDone(unit);
         return;
       case LoweredKind::SendActivation:
-        return Send("activations", end, tokens);
+        return Send("activations", end, tokens.counts);
       case LoweredKind::SendGradient:
-        return Send("activation gradients", begin, tokens);
+        return Send("activation gradients", begin, tokens.counts);
       case LoweredKind::RecvActivation:
       case LoweredKind::RecvGradient:
         return;
@@ -141,16 +142,24 @@ class StepWalk {
                  bytes);
   }
 
-  void RunUnit(int unit, const std::vector<int64_t>& tokens, Pass pass) {
+  void RunUnit(int unit, const Tokens& tokens, Pass pass) {
     UnitTraffic said;
     model_.AddTraffic(unit, &said);
     for (const RowTransfer& transfer : said.rows) {
       if (transfer.backward == (pass == Pass::kBackward))
-        MoveRows(transfer, tokens[sequence_.rank()]);
+        MoveRows(transfer, tokens.counts[sequence_.rank()]);
     }
     if (sequence_.size() == 1) return;
     for (const AttentionHeads& heads : said.attention) {
-      AddKvTraffic(sequence_.plan(), heads, tokens, sequence_.rank(), dtype_, pass, &traffic_);
+      AddKvTraffic(sequence_.plan(), heads, tokens.counts, sequence_.rank(), dtype_, pass,
+                   &traffic_);
+    }
+    for (const RecurrenceHeads& heads : said.recurrences) {
+      AddScanTraffic(sequence_.scan_plan(), sequence_.plan().cut, heads, tokens.segments,
+                     sequence_.rank(), dtype_, pass, &traffic_);
+    }
+    for (const HaloRows& halo : said.halos) {
+      AddHaloTraffic(halo, tokens.segments, sequence_.rank(), dtype_, pass, &traffic_);
     }
   }
 

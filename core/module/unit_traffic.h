@@ -25,9 +25,25 @@ struct AttentionHeads {
   int64_t width = 0, value_width = 0;
 };
 
+// Linear attention along the sequence axis: the heads of this rank.
+struct RecurrenceHeads {
+  int64_t heads = 0;
+  int64_t key_width = 0, value_width = 0;
+  // Elements of what a head's tokens do to a state, where other ranks do not know it: 0 without a
+  // decay or with a constant one, 1, the key width, or its square.
+  int64_t transition = 0;
+};
+
+// The `rows` tokens before each piece of this rank, of `width` elements each.
+struct HaloRows {
+  int64_t rows = 0, width = 0;
+};
+
 struct UnitTraffic {
   std::vector<RowTransfer> rows;
   std::vector<AttentionHeads> attention;
+  std::vector<RecurrenceHeads> recurrences;
+  std::vector<HaloRows> halos;
 };
 
 }  // namespace trireme

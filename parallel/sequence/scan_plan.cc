@@ -140,7 +140,7 @@ ScanTraffic SentByScan(const ScanPlan& plan, absl::Span<const int> owners, int r
         }
         break;
       case ScanMethod::kAllGather:
-        sent.calls = ranks > 1;  // Of all its maps.
+        sent.calls = 1;  // Of all its maps.
         sent.bytes += (ranks - 1) * map_bytes;
         break;
       case ScanMethod::kTree:
