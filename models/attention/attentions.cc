@@ -5,6 +5,7 @@
 #include "models/attention/kda.h"
 #include "models/attention/lightning.h"
 #include "models/attention/linear_attention.h"
+#include "models/attention/linearized.h"
 #include "models/attention/mamba2.h"
 #include "models/attention/retention.h"
 #include "models/attention/rwkv7.h"

@@ -12,8 +12,6 @@
 namespace trireme {
 namespace {
 
-constexpr double kLeastSum = 1e-10;
-
 class LinearAttention : public TokenMixer {
  public:
   LinearAttention(const Params& params, const MixerShape& shape, const HeadSizes& sizes,
@@ -55,16 +53,8 @@ class LinearAttention : public TokenMixer {
     in.k = k_map_(SplitHeads(qkv[1], sizes_.key_width));
     in.v = SplitHeads(qkv[2], sizes_.value_width);
     in.scale = 1 / std::sqrt(static_cast<double>(features_));
-    const Tensor o_nhv = normalize_ ? Normalized(in, flow) : flow.Recur(in);
+    const Tensor o_nhv = normalize_ ? NormalizedRecurrence(in, flow) : flow.Recur(in);
     return projections_.Out(JoinHeads(norm_.has_value() ? (*norm_)(o_nhv) : o_nhv));
-  }
-
-  // With a column of ones beside the values, the sums of the weights come with the outputs.
-  Tensor Normalized(RecurrenceInputs in, const TokenFlow& flow) const {
-    const int64_t n = in.v.dim(0), h = in.v.dim(1), v = sizes_.value_width;
-    in.v = Concat({in.v, Tensor::Full(in.v.device(), {n, h, 1}, in.v.dtype(), 1)}, 2);
-    const Tensor both = flow.Recur(in);
-    return Div(Slice(both, 2, 0, v), Add(Slice(both, 2, v, 1), kLeastSum));
   }
 
   const HeadSizes sizes_;

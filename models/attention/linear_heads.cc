@@ -52,6 +52,15 @@ Tensor ConstantDecay(const TensorAxis& axis, const Tensor& like,
                             AccumulationType(like.dtype()));
 }
 
+// With a column of ones beside the values, the sums come with the outputs.
+Tensor NormalizedRecurrence(RecurrenceInputs in, const TokenFlow& flow) {
+  constexpr double kLeastSum = 1e-10;
+  const int64_t n = in.v.dim(0), h = in.v.dim(1), v = in.v.dim(2);
+  in.v = Concat({in.v, Tensor::Full(in.v.device(), {n, h, 1}, in.v.dtype(), 1)}, 2);
+  const Tensor both = flow.Recur(in);
+  return Div(Slice(both, 2, 0, v), Add(Slice(both, 2, v, 1), kLeastSum));
+}
+
 // Reading and writing the state; what it says of a key; what a low-rank transition adds.
 double RecurrenceFlops(StateRule rule, const HeadSizes& sizes) {
   const int products = rule == StateRule::kDiagonal ? 2 : rule == StateRule::kDelta ? 3 : 4;

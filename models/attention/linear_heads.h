@@ -48,6 +48,9 @@ Status CheckDecays(absl::string_view component, absl::string_view cause,
 Tensor ConstantDecay(const TensorAxis& axis, const Tensor& like,
                      absl::Span<const double> log_decay);
 
+// The outputs divided by the sums of their weights, which must not be negative.
+Tensor NormalizedRecurrence(RecurrenceInputs in, const TokenFlow& flow);
+
 // Of the recurrence itself, for a token.
 double RecurrenceFlops(StateRule rule, const HeadSizes& sizes);
 double NumTokens(const TokenLayout& layout);
