@@ -32,9 +32,16 @@ class Linearized : public TokenMixer {
   }
 
   void AddTraffic(UnitTraffic* traffic) const override {
+    const QkvSizes& sizes = heads_.sizes();
+    const int64_t h = sizes.heads / shape().tensor.size, d = sizes.width;
     heads_.AddTrafficIn(traffic);
+    if (q_map_.has_value()) {
+      traffic->recurrences.push_back({h, features_, d + 1, 0});
+    } else {
+      traffic->recurrences.push_back({h, d, d, d});
+    }
     if (transfer_ || !q_map_.has_value()) {
-      AddSoftmaxTraffic(heads_.sizes(), shape().tensor, traffic);
+      AddSoftmaxTraffic(sizes, shape().tensor, traffic);
     }
     heads_.AddTrafficOut(traffic);
   }

@@ -176,6 +176,7 @@ TEST(MixersTest, NoTwoEntriesDoTheSameWithTheSameWeights) {
   for (const MixerCase& c : std::vector<MixerCase>{
            {"", "softmax", {{"heads", "4"}}},
            {"", "linear", {{"heads", "4"}, {"output_norm", "true"}}},
+           {"", "linearized", {{"heads", "4"}}},
            {"", "lightning", {{"heads", "4"}}},
            {"", "retention", {{"heads", "4"}, {"expand_v", "1"}}},
            {"", "gla", {{"heads", "4"}, {"expand_k", "1"}}},
