@@ -17,6 +17,8 @@ on_ranks() {
 lscpu | sed -n 's/^Model name: */processor: /p'
 echo "== kernels_bench"
 "$build/tests/bench/kernels_bench" --benchmark_min_time="${MIN_TIME:-0.05}"
+echo "== recurrence_bench"
+"$build/tests/bench/recurrence_bench" --benchmark_min_time="${MIN_TIME:-0.05}"
 echo "== comm_bench"
 on_ranks 2 "$build/bench/comm_bench" 16
 echo "== executor_bench"
