@@ -41,7 +41,10 @@ class Chain {
   static constexpr int64_t kN = kBlockTokens;
 
   Chain(const RecurrenceTokens& tokens, const BlockShape& shape, bool reads_v)
-      : tokens_(tokens), s_(shape), heads_(tokens.v.sizes[1]), block_(tokens, shape, reads_v) {}
+      : tokens_(tokens),
+        s_(shape),
+        heads_(tokens.v.sizes[1]),
+        block_(tokens, shape, reads_v, /*ahead=*/kN) {}
 
   void TakeScratch(ScratchLayout* layout) {
     block_.TakeScratch(layout);
@@ -116,7 +119,7 @@ class Chain {
  private:
   void Store(const View& x, const A* from, int64_t first, int64_t present, int64_t head) const {
     if (!x.defined()) return;
-    for (int64_t i = 0; i < present; ++i) StoreRow(from + i * s_.vp, A(1), x, first + i, head);
+    StoreRows(from, s_.vp, A(1), x, first, present, head);
   }
   void StoreState(const View& x, int64_t number, int64_t head) const {
     if (!x.defined()) return;

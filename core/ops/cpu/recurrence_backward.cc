@@ -31,7 +31,7 @@ class BackwardChain {
       : args_(args),
         s_(shape),
         heads_(args.tokens.v.sizes[1]),
-        block_(args.tokens, shape, /*reads_v=*/true) {}
+        block_(args.tokens, shape, /*reads_v=*/true, /*ahead=*/-kChunkTokens) {}
 
   void TakeScratch(ScratchLayout* layout) {
     const int64_t kp = s_.kp, vp = s_.vp, keys = kN * kp, values = kN * vp, state = kp * vp;
@@ -120,7 +120,7 @@ class BackwardChain {
   void RunBlock(int64_t first, int64_t present, int64_t head, const A* state_columns) {
     const int64_t kp = s_.kp, vp = s_.vp, keys = kN * kp;
     LoadBlock(first, present, head, /*with_q=*/true);
-    block_.LoadRows(args_.dout, first, present, head, A(1), vp, dout_);
+    LoadRows<A>(args_.dout, first, present, head, heads_, 1, vp, dout_, -kChunkTokens);
     Transpose(kp, vp, dstate_, vp, dstate_columns_, kp);
     const bool decays = args_.dlog_decay.defined();
     if (decays) SumOfStates(state_columns);
@@ -221,7 +221,7 @@ class BackwardChain {
       for (int64_t i = kN - 1; i >= 0; --i) At(dlog_ + i * kp + c) = sum += At(dlog_ + i * kp + c);
     });
     if (args_.dlog_decay.rank == 3)
-      return StoreRows(args_.dlog_decay, dlog_, kp, 1, first, present, head);
+      return StoreRows<A>(dlog_, kp, 1, args_.dlog_decay, first, present, head);
     A* to = args_.dlog_decay.as<A>();
     for (int64_t i = 0; i < present; ++i) {
       const A* row = dlog_ + i * kp;
@@ -244,19 +244,14 @@ class BackwardChain {
       }
       View dbeta = args_.dbeta;  // [n, h, 1]
       dbeta.sizes[2] = 1;
-      StoreRows(dbeta, dbeta_, 1, 1, first, present, head);
+      StoreRows<A>(dbeta_, 1, 1, dbeta, first, present, head);
     } else if (args_.tokens.rule == StateRule::kLowRank) {
-      StoreRows(args_.da, dr_, kp, 1, first, present, head);
-      StoreRows(args_.db, db_, kp, 1, first, present, head);
+      StoreRows<A>(dr_, kp, 1, args_.da, first, present, head);
+      StoreRows<A>(db_, kp, 1, args_.db, first, present, head);
     }
-    StoreRows(args_.dq, dq_, kp, static_cast<A>(args_.tokens.scale), first, present, head);
-    StoreRows(args_.dk, dk_, kp, 1, first, present, head);
-    StoreRows(args_.dv, dv, s_.vp, 1, first, present, head);
-  }
-
-  void StoreRows(const View& x, const A* from, int64_t width, A factor, int64_t first,
-                 int64_t present, int64_t head) {
-    for (int64_t i = 0; i < present; ++i) StoreRow(from + i * width, factor, x, first + i, head);
+    StoreRows<A>(dq_, kp, static_cast<A>(args_.tokens.scale), args_.dq, first, present, head);
+    StoreRows<A>(dk_, kp, 1, args_.dk, first, present, head);
+    StoreRows<A>(dv, s_.vp, 1, args_.dv, first, present, head);
   }
 
   const RecurrenceBackwardArgs& args_;

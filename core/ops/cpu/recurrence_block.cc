@@ -11,9 +11,31 @@ namespace {
 
 constexpr int64_t kN = kBlockTokens;
 
+// Whole functions for the rows of a block, which GCC vectorizes.
 template <typename T, typename A>
-void Widen(const T* from, int64_t width, A factor, A* to) {
-  SimdLoop(width, [=](int64_t i) { to[i] = factor * Load(from + i); });
+[[gnu::noinline, gnu::flatten]] void WidenRows(const T* from, int64_t stride, int64_t rows,
+                                               int64_t size, A factor, A* to, int64_t width) {
+  for (int64_t r = 0; r < rows; ++r) {
+#pragma omp simd
+    for (int64_t i = 0; i < size; ++i) to[r * width + i] = factor * Load(from + r * stride + i);
+  }
+}
+template <typename T, typename A>
+[[gnu::noinline, gnu::flatten]] void NarrowRows(const A* from, int64_t width, int64_t rows,
+                                                int64_t size, A factor, T* to, int64_t stride) {
+  for (int64_t r = 0; r < rows; ++r) {
+#pragma omp simd
+    for (int64_t i = 0; i < size; ++i) Store(to + r * stride + i, factor * from[r * width + i]);
+  }
+}
+
+// fn(T*) with the type of x, which is A or, for f32, bf16.
+template <typename A, typename Fn>
+void WithElements(const View& x, Fn fn) {
+  if constexpr (std::is_same_v<A, float>) {
+    if (x.dtype == DType::kBF16) return fn(x.as<bfloat16>());
+  }
+  fn(x.as<A>());
 }
 
 // to = a b over [rows, kp].
@@ -36,35 +58,39 @@ template <typename A, typename Fn>
 }  // namespace
 
 template <typename A>
-void LoadRow(const View& x, int64_t token, int64_t head, int64_t heads, A factor, A* to) {
-  const int64_t at = token * x.strides[0] + head / (heads / x.sizes[1]) * x.strides[1];
-  if constexpr (std::is_same_v<A, float>) {
-    if (x.dtype == DType::kBF16) return Widen(x.as<bfloat16>() + at, x.sizes[2], factor, to);
-  }
-  Widen(x.as<A>() + at, x.sizes[2], factor, to);
+void LoadRows(const View& x, int64_t first, int64_t present, int64_t head, int64_t heads, A factor,
+              int64_t width, A* to, int64_t ahead) {
+  if (present < kN || x.sizes[2] < width) std::fill(to, to + kN * width, A(0));
+  const int64_t stride = x.strides[0];
+  const int64_t at = first * stride + head / (heads / x.sizes[1]) * x.strides[1];
+  WithElements<A>(x, [=, &x](auto* data) {
+    for (int64_t i = first + ahead; i >= 0 && i < std::min(first + ahead + kN, x.sizes[0]); ++i) {
+      const char* row = reinterpret_cast<const char*>(data + at + (i - first) * stride);
+      for (size_t c = 0; c < x.sizes[2] * sizeof(*data); c += 64) __builtin_prefetch(row + c);
+    }
+    WidenRows(data + at, stride, present, x.sizes[2], factor, to, width);
+  });
 }
 
 template <typename A>
-void StoreRow(const A* from, A factor, const View& x, int64_t token, int64_t head) {
-  const int64_t at = (token * x.sizes[1] + head) * x.sizes[2];
-  const auto store = [&](auto* to) {
-    SimdLoop(x.sizes[2], [=](int64_t i) { Store(to + i, factor * from[i]); });
-  };
-  if constexpr (std::is_same_v<A, float>) {
-    if (x.dtype == DType::kBF16) return store(x.as<bfloat16>() + at);
-  }
-  store(x.as<A>() + at);
+void StoreRows(const A* from, int64_t width, A factor, const View& x, int64_t first,
+               int64_t present, int64_t head) {
+  const int64_t stride = x.sizes[1] * x.sizes[2], at = first * stride + head * x.sizes[2];
+  WithElements<A>(x, [=, &x](auto* data) {
+    NarrowRows(from, width, present, x.sizes[2], factor, data + at, stride);
+  });
 }
 
 template <typename A>
 RecurrenceBlock<A>::RecurrenceBlock(const RecurrenceTokens& tokens, const BlockShape& shape,
-                                    bool reads_v)
+                                    bool reads_v, int64_t ahead)
     : tokens_(tokens),
       shape_(shape),
       rule_(tokens.rule),
       heads_(tokens.v.sizes[1]),
       reads_v_(reads_v),
-      by_channel_(tokens.log_decay.rank == 3) {}
+      by_channel_(tokens.log_decay.rank == 3),
+      ahead_(ahead) {}
 
 template <typename A>
 void RecurrenceBlock<A>::TakeScratch(ScratchLayout* layout) {
@@ -98,25 +124,16 @@ void RecurrenceBlock<A>::TakeScratch(ScratchLayout* layout) {
 }
 
 template <typename A>
-void RecurrenceBlock<A>::LoadRows(const View& x, int64_t first, int64_t present, int64_t head,
-                                  A factor, int64_t width, A* to) const {
-  if (present < kN || x.sizes[2] < width) std::fill(to, to + kN * width, A(0));
-  for (int64_t i = 0; i < present; ++i) {
-    LoadRow(x, first + i, head, heads_, factor, to + i * width);
-  }
-}
-
-template <typename A>
 void RecurrenceBlock<A>::LoadPseudoValues(const View& x, int64_t first, int64_t present,
                                           int64_t head) {
-  LoadRows(x, first, present, head, 1, shape_.vp, corrections().y);
+  LoadRows<A>(x, first, present, head, heads_, 1, shape_.vp, corrections().y, ahead_);
 }
 
 template <typename A>
 void RecurrenceBlock<A>::Load(int64_t first, int64_t present, int64_t head, bool with_q) {
   const int64_t kp = shape_.kp, keys = kN * kp;
   const auto load = [&](const View& x, int64_t width, A factor, A* to) {
-    LoadRows(x, first, present, head, factor, width, to);
+    LoadRows(x, first, present, head, heads_, factor, width, to, ahead_);
   };
   LoadDecays(first, present, head);
   load(tokens_.k, kp, 1, k);
@@ -161,46 +178,70 @@ void RecurrenceBlock<A>::LoadDecays(int64_t first, int64_t present, int64_t head
     if (same_as_others && loaded_decays_of_ == of) return;
     loaded_decays_of_ = same_as_others ? of : -1;
   }
-  std::fill(log_decay_, log_decay_ + size, A(0));
-  for (int64_t i = 0; i < present && g.defined(); ++i) {
-    const A* from = g.as<A>();
-    if (g.rank == 1) log_decay_[i] = from[head * g.strides[0]];
-    if (g.rank == 2) log_decay_[i] = from[(first + i) * g.strides[0] + head * g.strides[1]];
-    if (g.rank == 3) LoadRow(g, first + i, head, heads_, A(1), log_decay_ + i * shape_.kp);
+  if (by_channel_) {
+    LoadRows<A>(g, first, present, head, heads_, 1, shape_.kp, log_decay_, ahead_);
+  } else {
+    std::fill(log_decay_, log_decay_ + size, A(0));
+    for (int64_t i = 0; i < present && g.defined(); ++i) {
+      const int64_t row = g.rank == 1 ? 0 : (first + i) * g.strides[0];
+      log_decay_[i] = g.as<A>()[row + head * g.strides[g.rank - 1]];
+    }
   }
   const A* log_decay = log_decay_;
   A* alpha = alpha_;
   SimdLoop(size, [=](int64_t i) { alpha[i] = Exp(log_decay[i]); });
+  by_channel_ ? MultiplyDecays() : SpreadDecays();
+}
 
-  // Row i of the decays of single tokens, by channel or one for all.
+// The same decay in every channel.
+template <typename A>
+void RecurrenceBlock<A>::SpreadDecays() {
   const int64_t kp = shape_.kp;
-  const auto row = [&](const A* x, int64_t i, int64_t c) -> VectorOf<A> {
-    return by_channel_ ? At(x + i * kp + c) : Broadcast(x[i]);
+  const auto spread = [=](A value, A* to) {
+    ForVectors<A>(kp, [=](int64_t c) { At(to + c) = Broadcast(value); });
   };
+  A product = 1, sum = 0;
+  spread(product, from_start - kp);
+  std::fill(weights_, weights_ + kN * kN, A(0));
+  for (int64_t i = 0; i < kN; ++i) {
+    product *= alpha_[i];
+    sum += log_decay_[i];
+    spread(product, from_start + i * kp);
+    ForVectors<A>(i > 0 ? kN : 0, [=, this](int64_t j) {
+      At(weights_ + i * kN + j) = alpha_[i] * At(weights_ + (i - 1) * kN + j);
+    });
+    weights_[i * kN + i] = 1;
+  }
+  // Not the product: over many blocks its error would grow with their number of tokens.
+  spread(Exp(sum), whole);
+  spread(sum, log_whole);
+  product = 1;
+  for (int64_t i = kN - 1; i >= 0; --i) {
+    spread(product, to_end + i * kp);
+    product *= alpha_[i];
+  }
+}
+
+template <typename A>
+void RecurrenceBlock<A>::MultiplyDecays() {
+  const int64_t kp = shape_.kp;
   ForVectors<A>(kp, [&](int64_t c) {
     VectorOf<A> product = Broadcast(A(1)), sum{};
     At(from_start - kp + c) = product;
     for (int64_t i = 0; i < kN; ++i) {
-      product *= row(alpha_, i, c);
-      sum += row(log_decay_, i, c);
+      product *= At(alpha_ + i * kp + c);
+      sum += At(log_decay_ + i * kp + c);
       At(from_start + i * kp + c) = product;
     }
     At(log_whole + c) = sum;
     product = Broadcast(A(1));
     for (int64_t i = kN - 1; i >= 0; --i) {
       At(to_end + i * kp + c) = product;
-      product *= row(alpha_, i, c);
+      product *= At(alpha_ + i * kp + c);
     }
   });
-  // Not the product: over many blocks its error would grow with their number of tokens.
   A *all = whole, *log_all = log_whole;
   SimdLoop(kp, [=](int64_t c) { all[c] = Exp(log_all[c]); });
-  if (by_channel_) return;
-  std::fill(weights_, weights_ + kN * kN, A(0));
-  for (int64_t i = 0; i < kN; ++i) {
-    for (int64_t j = 0; j < i; ++j) weights_[i * kN + j] = weights_[(i - 1) * kN + j] * alpha_[i];
-    weights_[i * kN + i] = 1;
-  }
 }
 
 template <typename A>
@@ -346,10 +387,11 @@ void SolveLowerTransposed(const A* scores, A* x, int64_t width) {
   });
 }
 
-#define INSTANTIATE(A)                                                  \
-  template void LoadRow(const View&, int64_t, int64_t, int64_t, A, A*); \
-  template void StoreRow(const A*, A, const View&, int64_t, int64_t);   \
-  template class RecurrenceBlock<A>;                                    \
+#define INSTANTIATE(A)                                                                    \
+  template void LoadRows(const View&, int64_t, int64_t, int64_t, int64_t, A, int64_t, A*, \
+                         int64_t);                                                        \
+  template void StoreRows(const A*, int64_t, A, const View&, int64_t, int64_t, int64_t);  \
+  template class RecurrenceBlock<A>;                                                      \
   template void SolveLowerTransposed(const A*, A*, int64_t);
 INSTANTIATE(float)
 INSTANTIATE(double)

@@ -36,13 +36,16 @@ struct BlockShape {
       : key(key), value(value), kp(PaddedWidth(key)), vp(PaddedWidth(value)) {}
 };
 
-// to[x.sizes[2]] = factor times the row of `token` in x [n, g, width] that head `head` of `heads`
-// has.
+// to [16, width] = factor times what head `head` of `heads` has of x [n, g, x.sizes[2]], tokens
+// [first, first + present); zeros behind. Rows `ahead` tokens further on are fetched into the
+// caches.
 template <typename A>
-void LoadRow(const View& x, int64_t token, int64_t head, int64_t heads, A factor, A* to);
-// The row (token, head) of a dense x [n, heads, width] = factor times from.
+void LoadRows(const View& x, int64_t first, int64_t present, int64_t head, int64_t heads, A factor,
+              int64_t width, A* to, int64_t ahead = 0);
+// Rows (token, head) of a dense x [n, heads, x.sizes[2]] = factor times from [16, width].
 template <typename A>
-void StoreRow(const A* from, A factor, const View& x, int64_t token, int64_t head);
+void StoreRows(const A* from, int64_t width, A factor, const View& x, int64_t first,
+               int64_t present, int64_t head);
 
 // Every matrix has rows of kp or vp elements, zeros behind the K or V that count.
 template <typename A>
@@ -57,15 +60,13 @@ class RecurrenceBlock {
   };
 
   // With `reads_v` off, v is taken for zeros, of width shape.value.
-  RecurrenceBlock(const RecurrenceTokens& tokens, const BlockShape& shape, bool reads_v);
+  // Blocks are loaded `ahead` tokens one after another.
+  RecurrenceBlock(const RecurrenceTokens& tokens, const BlockShape& shape, bool reads_v,
+                  int64_t ahead);
   void TakeScratch(ScratchLayout* layout);
 
   // Tokens [first, first + present) of a head; q only on request.
   void Load(int64_t first, int64_t present, int64_t head, bool with_q);
-
-  // to [16, width] = rows of x, as far as they are present, times the factor; then zeros.
-  void LoadRows(const View& x, int64_t first, int64_t present, int64_t head, A factor,
-                int64_t width, A* to) const;
 
   // p [16, 16] = the scores of a reader against a writer.
   void Scores(const A* reader, const Writer& writer, A* p) const;
@@ -105,6 +106,8 @@ class RecurrenceBlock {
 
  private:
   void LoadDecays(int64_t first, int64_t present, int64_t head);
+  void SpreadDecays();
+  void MultiplyDecays();
   void ScoresByChannel(const A* reader, const A* x, A* p) const;
 
   const RecurrenceTokens& tokens_;
@@ -112,6 +115,7 @@ class RecurrenceBlock {
   const StateRule rule_;
   const int64_t heads_;
   const bool reads_v_, by_channel_;
+  const int64_t ahead_;
   int num_writers_ = 0;
   Writer writers_[2];
   A* log_decay_;  // [16, kp] by channel, else [16].
