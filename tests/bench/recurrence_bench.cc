@@ -93,7 +93,7 @@ struct Problem {
     pseudo_values = empty(v.shape(), acc);
     tokens = {
         rule,      q.view(), k.view(),    v.view(), ViewOf(log_decay), ViewOf(beta), ViewOf(a),
-        ViewOf(b), 1,    runs.data(), 1};
+        ViewOf(b), 1,        runs.data(), 1};
   }
 
   static View ViewOf(const Tensor& x) { return x.defined() ? x.view() : View(); }
@@ -139,9 +139,10 @@ struct Products {
   double flops() const { return 2.0 * 16 * 64 * (16 * (scores + mixes) + 64 * (reads + updates)); }
 };
 
-// As recurrence_block.cc and recurrence_backward.cc have them; by channel the scores, and what
-// their gradients give, are no products.
-Products ProductsOf(StateRule rule, bool by_channel, bool backward) {
+// As recurrence_block.cc and recurrence_backward.cc have them. By channel the scores, and what
+// their gradients give, are computed in another way; they count as the products that they are
+// otherwise.
+Products ProductsOf(StateRule rule, bool backward) {
   const int64_t writers = rule == StateRule::kLowRank ? 2 : 1;
   const int64_t readers = rule == StateRule::kDiagonal ? 1 : 2;
   const int64_t extra = rule == StateRule::kLowRank ? 1 : 0;  // r of (k, v).
@@ -154,13 +155,10 @@ Products ProductsOf(StateRule rule, bool by_channel, bool backward) {
   if (backward) {
     const Products again = walk(0);
     p.scores += again.scores + kBlocks * 2 * readers * writers;
-    p.mixes += again.mixes + kBlocks * (writers + extra);
-    if (!by_channel) p.mixes += kBlocks * 2 * readers * writers;
+    p.mixes += again.mixes + kBlocks * (writers + extra + 2 * readers * writers);
     p.reads += again.reads + kBlocks * (writers + readers + writers);
     p.updates += again.updates + (kBlocks - 1) * writers + kBlocks * readers;
-    if (by_channel) p.scores -= kBlocks * readers * writers + again.scores;
   }
-  if (by_channel) p.scores -= walk(1).scores;
   return p;
 }
 
@@ -183,7 +181,7 @@ void RunKernel(benchmark::State& state, StateRule rule, Decay decay, DType dtype
   std::vector<Candidate> candidates;
   candidates.push_back(
       {"ours", [&] { backward ? problem.ForwardAndBackward() : problem.Forward(); }});
-  const Products products = ProductsOf(rule, decay == Decay::kChannel, backward);
+  const Products products = ProductsOf(rule, backward);
   const auto for_all = [&](auto product) {
     for (int64_t i = 0; i < kTokens / kChunkTokens; ++i) ForProducts(products, product);
   };

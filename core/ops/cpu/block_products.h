@@ -79,13 +79,14 @@ struct LeftFactor {
   bool transposed = false;
 };
 
-// What becomes of the c that was there: nothing, or it is added, its rows or columns times factors
-// first.
+// What is added to a product: nothing, or the c that was there, its rows or columns times factors
+// first; or, with the same strides, the matrix at `from` in its place.
 template <typename A>
 struct Keep {
   bool any = false;
   const A* row_factors = nullptr;
   const A* column_factors = nullptr;
+  const A* from = nullptr;
 };
 
 template <typename A, int kRows, int kVectors, bool kTransposed>
@@ -99,11 +100,12 @@ template <typename A, int kRows, int kVectors, bool kTransposed>
     for (int v = 0; v < kVectors; ++v) sum[r][v] = VectorOf<A>{};
   }
   if (keep.any) {
+    const A* old = keep.from != nullptr ? keep.from : c;
 #pragma GCC unroll 16
     for (int r = 0; r < kRows; ++r) {
 #pragma GCC unroll 4
       for (int v = 0; v < kVectors; ++v) {
-        sum[r][v] = At(c + r * ldc + v * kLanes);
+        sum[r][v] = At(old + r * ldc + v * kLanes);
         if (keep.row_factors != nullptr) sum[r][v] *= keep.row_factors[r];
         if (keep.column_factors != nullptr) sum[r][v] *= At(keep.column_factors + v * kLanes);
       }
@@ -142,6 +144,7 @@ void Multiply(int64_t m, int64_t n, int64_t k, LeftFactor<A> a, const A* b, int6
       Keep<A> part = keep;
       if (part.row_factors != nullptr) part.row_factors += i;
       if (part.column_factors != nullptr) part.column_factors += j;
+      if (part.from != nullptr) part.from += i * ldc + j;
       (wide ? two : one)(k, a.data + (a.transposed ? i : i * a.ld), a.ld, b + j, ldb,
                          c + i * ldc + j, ldc, part);
     }
@@ -172,6 +175,22 @@ template <typename A, int kStep>
     x[i + kStep] = Blocks<A, kStep, true>(a, b, Lanes());
   }
   if constexpr (kStep > 1) TransposeSquare<A, kStep / 2>(x);
+}
+
+// The sums of the lanes of each vector, one a lane: half as many vectors a step.
+template <typename A, int kStep = Simd<A>::kLanes / 2>
+[[gnu::always_inline]] inline VectorOf<A> SumsOfLanes(VectorOf<A> (&x)[Simd<A>::kLanes]) {
+  using Lanes = std::make_index_sequence<Simd<A>::kLanes>;
+#pragma GCC unroll 16
+  for (int i = 0; i < kStep; ++i) {
+    x[i] = Blocks<A, kStep, false>(x[i], x[i + kStep], Lanes()) +
+           Blocks<A, kStep, true>(x[i], x[i + kStep], Lanes());
+  }
+  if constexpr (kStep > 1) {
+    return SumsOfLanes<A, kStep / 2>(x);
+  } else {
+    return x[0];
+  }
 }
 
 // to[columns, rows] = the transpose of from[rows, columns]; both are multiples of a vector.

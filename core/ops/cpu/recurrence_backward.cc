@@ -103,11 +103,11 @@ class BackwardChain {
     for (int64_t b = 0; b + 1 < blocks; ++b) {
       LoadBlock(begin + b * kN, kN, head, /*with_q=*/false);
       A* next = state_columns_[b + 1];
-      std::copy(state_columns_[b], state_columns_[b] + kp * vp, next);
       for (int w = 0; w < block_.num_writers(); ++w) {
         const auto& writer = block_.writer(w);
-        Multiply<A>(vp, kp, kN, {writer.y, vp, true}, writer.x_to_end, kp, next, kp,
-                    {true, nullptr, w == 0 ? block_.whole : nullptr});
+        Multiply<A>(
+            vp, kp, kN, {writer.y, vp, true}, writer.x_to_end, kp, next, kp,
+            {true, nullptr, w == 0 ? block_.whole : nullptr, w == 0 ? state_columns_[b] : nullptr});
       }
     }
   }
@@ -170,10 +170,10 @@ class BackwardChain {
     StoreGradients(first, present, head);
   }
 
-  // to [16, kp] = factors times (values [16, vp] state^T).
-  void ReadState(const A* values, const A* state_columns, const A* factors, A* to) {
+  // to [16, kp] = decays times (values [16, vp] state^T).
+  void ReadState(const A* values, const A* state_columns, const A* decays, A* to) {
     Multiply<A>(kN, s_.kp, s_.value, {values, s_.vp}, state_columns, s_.kp, to, s_.kp);
-    ForVectors<A>(kN * s_.kp, [=](int64_t i) { At(to + i) *= At(factors + i); });
+    block_.Decay(to, decays, to);
   }
 
   // dp = values y^T below the diagonal, and on it where it counts.

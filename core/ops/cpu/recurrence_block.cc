@@ -38,6 +38,16 @@ void WithElements(const View& x, Fn fn) {
   fn(x.as<A>());
 }
 
+template <typename A>
+struct Identity {
+  alignas(64) A rows[kN][kN] = {};
+  constexpr Identity() {
+    for (int64_t i = 0; i < kN; ++i) rows[i][i] = 1;
+  }
+};
+template <typename A>
+constexpr Identity<A> kIdentity;
+
 // to = a b over [rows, kp].
 template <typename A>
 void Times(const A* a, const A* b, int64_t size, A* to) {
@@ -140,7 +150,7 @@ void RecurrenceBlock<A>::Load(int64_t first, int64_t present, int64_t head, bool
   if (reads_v_) load(tokens_.v, shape_.vp, 1, v);
   if (with_q) {
     load(tokens_.q, kp, static_cast<A>(tokens_.scale), q);
-    Times(q, from_start, keys, q_from_start);
+    Decay(q, from_start, q_from_start);
   }
   if (rule_ == StateRule::kDelta) {
     View strengths = tokens_.beta;  // [n, h, 1]
@@ -159,10 +169,10 @@ void RecurrenceBlock<A>::Load(int64_t first, int64_t present, int64_t head, bool
   }
   if (solves()) {
     std::fill(r + keys, r + keys + kp, A(0));
-    Times(r, r_decays(), keys, r_from_start);
+    Decay(r, r_decays(), r_from_start);
   }
   for (int w = 0; w < num_writers_; ++w) {
-    Times(writers_[w].x, to_end, keys, writers_[w].x_to_end);
+    Decay(writers_[w].x, to_end, writers_[w].x_to_end);
     if (!by_channel_) Transpose(kN, kp, writers_[w].x, kp, writers_[w].x_columns, kN);
   }
 }
@@ -196,30 +206,28 @@ void RecurrenceBlock<A>::LoadDecays(int64_t first, int64_t present, int64_t head
 // The same decay in every channel.
 template <typename A>
 void RecurrenceBlock<A>::SpreadDecays() {
-  const int64_t kp = shape_.kp;
-  const auto spread = [=](A value, A* to) {
-    ForVectors<A>(kp, [=](int64_t c) { At(to + c) = Broadcast(value); });
-  };
   A product = 1, sum = 0;
-  spread(product, from_start - kp);
-  std::fill(weights_, weights_ + kN * kN, A(0));
+  from_start[-1] = 1;
   for (int64_t i = 0; i < kN; ++i) {
     product *= alpha_[i];
     sum += log_decay_[i];
-    spread(product, from_start + i * kp);
-    ForVectors<A>(i > 0 ? kN : 0, [=, this](int64_t j) {
-      At(weights_ + i * kN + j) = alpha_[i] * At(weights_ + (i - 1) * kN + j);
-    });
-    weights_[i * kN + i] = 1;
+    from_start[i] = product;
   }
-  // Not the product: over many blocks its error would grow with their number of tokens.
-  spread(Exp(sum), whole);
-  spread(sum, log_whole);
   product = 1;
   for (int64_t i = kN - 1; i >= 0; --i) {
-    spread(product, to_end + i * kp);
+    to_end[i] = product;
     product *= alpha_[i];
   }
+  // Not the product: over many blocks its error would grow with their number of tokens.
+  std::fill(whole, whole + shape_.kp, Exp(sum));
+  std::fill(log_whole, log_whole + shape_.kp, sum);
+  ForVectors<A>(kN, [=, this](int64_t c) {
+    VectorOf<A> row{};
+    for (int64_t i = 0; i < kN; ++i) {
+      row = MultiplyAdd(Broadcast(alpha_[i]), row, At(kIdentity<A>.rows[i] + c));
+      At(weights_ + i * kN + c) = row;
+    }
+  });
 }
 
 template <typename A>
@@ -245,6 +253,15 @@ void RecurrenceBlock<A>::MultiplyDecays() {
 }
 
 template <typename A>
+void RecurrenceBlock<A>::Decay(const A* x, const A* decays, A* to) const {
+  const int64_t kp = shape_.kp;
+  if (by_channel_) return Times(x, decays, kN * kp, to);
+  for (int64_t i = 0; i < kN; ++i) {
+    ForVectors<A>(kp, [=](int64_t c) { At(to + i * kp + c) = decays[i] * At(x + i * kp + c); });
+  }
+}
+
+template <typename A>
 void RecurrenceBlock<A>::Scores(const A* reader, const Writer& writer, A* p) const {
   if (by_channel_) return ScoresByChannel(reader, writer.x, p);
   Multiply<A>(kN, kN, shape_.key, {reader, shape_.kp}, writer.x_columns, kN, p, kN);
@@ -267,11 +284,7 @@ void RecurrenceBlock<A>::ScoresByChannel(const A* reader, const A* x, A* p) cons
     for (int64_t part = 0; part < kN; part += kLanes) {
       VectorOf<A> lanes[kLanes];
       std::copy(sum + part, sum + part + kLanes, lanes);
-      TransposeSquare<A, kLanes / 2>(lanes);
-      for (int64_t half = kLanes / 2; half > 0; half /= 2) {
-        for (int64_t l = 0; l < half; ++l) lanes[l] += lanes[l + half];
-      }
-      At(by_column + j * kN + part) = lanes[0];
+      At(by_column + j * kN + part) = SumsOfLanes<A>(lanes);
     }
   }
   Transpose<A>(kN, kN, by_column, kN, p, kN);

@@ -99,10 +99,14 @@ class RecurrenceBlock {
   A *k, *q, *r, *q_from_start, *r_from_start;
   A* v;     // [16, vp]
   A* beta;  // [16]
-  // e^G and e^{G_16 - G} [16, kp], e^{G_16} [kp] and G_16 [kp].
+  // e^G and e^{G_16 - G}, by channel [16, kp], else [16]; e^{G_16} [kp] and G_16 [kp].
   A *from_start, *to_end, *whole, *log_whole;
   // What stands between the start and r: from_start, of the token before where reads_before().
-  const A* r_decays() const { return from_start - (reads_before() ? shape_.kp : 0); }
+  const A* r_decays() const {
+    return from_start - (!reads_before() ? 0 : by_channel_ ? shape_.kp : 1);
+  }
+  // to [16, kp] = x times decays, which are from_start, to_end or r_decays().
+  void Decay(const A* x, const A* decays, A* to) const;
 
  private:
   void LoadDecays(int64_t first, int64_t present, int64_t head);
