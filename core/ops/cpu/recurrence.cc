@@ -41,10 +41,7 @@ class Chain {
   static constexpr int64_t kN = kBlockTokens;
 
   Chain(const RecurrenceTokens& tokens, const BlockShape& shape, bool reads_v)
-      : tokens_(tokens),
-        s_(shape),
-        heads_(tokens.v.sizes[1]),
-        block_(tokens, shape, reads_v, /*ahead=*/kN) {}
+      : tokens_(tokens), s_(shape), heads_(tokens.v.sizes[1]), block_(tokens, shape, reads_v) {}
 
   void TakeScratch(ScratchLayout* layout) {
     block_.TakeScratch(layout);

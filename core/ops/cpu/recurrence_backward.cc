@@ -31,7 +31,7 @@ class BackwardChain {
       : args_(args),
         s_(shape),
         heads_(args.tokens.v.sizes[1]),
-        block_(args.tokens, shape, /*reads_v=*/true, /*ahead=*/-kChunkTokens) {}
+        block_(args.tokens, shape, /*reads_v=*/true) {}
 
   void TakeScratch(ScratchLayout* layout) {
     const int64_t kp = s_.kp, vp = s_.vp, keys = kN * kp, values = kN * vp, state = kp * vp;
@@ -120,7 +120,7 @@ class BackwardChain {
   void RunBlock(int64_t first, int64_t present, int64_t head, const A* state_columns) {
     const int64_t kp = s_.kp, vp = s_.vp, keys = kN * kp;
     LoadBlock(first, present, head, /*with_q=*/true);
-    LoadRows<A>(args_.dout, first, present, head, heads_, 1, vp, dout_, -kChunkTokens);
+    LoadRows<A>(args_.dout, first, present, head, heads_, 1, vp, dout_);
     Transpose(kp, vp, dstate_, vp, dstate_columns_, kp);
     const bool decays = args_.dlog_decay.defined();
     if (decays) SumOfStates(state_columns);

@@ -69,15 +69,11 @@ template <typename A, typename Fn>
 
 template <typename A>
 void LoadRows(const View& x, int64_t first, int64_t present, int64_t head, int64_t heads, A factor,
-              int64_t width, A* to, int64_t ahead) {
+              int64_t width, A* to) {
   if (present < kN || x.sizes[2] < width) std::fill(to, to + kN * width, A(0));
   const int64_t stride = x.strides[0];
   const int64_t at = first * stride + head / (heads / x.sizes[1]) * x.strides[1];
   WithElements<A>(x, [=, &x](auto* data) {
-    for (int64_t i = first + ahead; i >= 0 && i < std::min(first + ahead + kN, x.sizes[0]); ++i) {
-      const char* row = reinterpret_cast<const char*>(data + at + (i - first) * stride);
-      for (size_t c = 0; c < x.sizes[2] * sizeof(*data); c += 64) __builtin_prefetch(row + c);
-    }
     WidenRows(data + at, stride, present, x.sizes[2], factor, to, width);
   });
 }
@@ -93,14 +89,13 @@ void StoreRows(const A* from, int64_t width, A factor, const View& x, int64_t fi
 
 template <typename A>
 RecurrenceBlock<A>::RecurrenceBlock(const RecurrenceTokens& tokens, const BlockShape& shape,
-                                    bool reads_v, int64_t ahead)
+                                    bool reads_v)
     : tokens_(tokens),
       shape_(shape),
       rule_(tokens.rule),
       heads_(tokens.v.sizes[1]),
       reads_v_(reads_v),
-      by_channel_(tokens.log_decay.rank == 3),
-      ahead_(ahead) {}
+      by_channel_(tokens.log_decay.rank == 3) {}
 
 template <typename A>
 void RecurrenceBlock<A>::TakeScratch(ScratchLayout* layout) {
@@ -136,14 +131,14 @@ void RecurrenceBlock<A>::TakeScratch(ScratchLayout* layout) {
 template <typename A>
 void RecurrenceBlock<A>::LoadPseudoValues(const View& x, int64_t first, int64_t present,
                                           int64_t head) {
-  LoadRows<A>(x, first, present, head, heads_, 1, shape_.vp, corrections().y, ahead_);
+  LoadRows<A>(x, first, present, head, heads_, 1, shape_.vp, corrections().y);
 }
 
 template <typename A>
 void RecurrenceBlock<A>::Load(int64_t first, int64_t present, int64_t head, bool with_q) {
   const int64_t kp = shape_.kp, keys = kN * kp;
   const auto load = [&](const View& x, int64_t width, A factor, A* to) {
-    LoadRows(x, first, present, head, heads_, factor, width, to, ahead_);
+    LoadRows(x, first, present, head, heads_, factor, width, to);
   };
   LoadDecays(first, present, head);
   load(tokens_.k, kp, 1, k);
@@ -189,7 +184,7 @@ void RecurrenceBlock<A>::LoadDecays(int64_t first, int64_t present, int64_t head
     loaded_decays_of_ = same_as_others ? of : -1;
   }
   if (by_channel_) {
-    LoadRows<A>(g, first, present, head, heads_, 1, shape_.kp, log_decay_, ahead_);
+    LoadRows<A>(g, first, present, head, heads_, 1, shape_.kp, log_decay_);
   } else {
     std::fill(log_decay_, log_decay_ + size, A(0));
     for (int64_t i = 0; i < present && g.defined(); ++i) {
@@ -400,11 +395,10 @@ void SolveLowerTransposed(const A* scores, A* x, int64_t width) {
   });
 }
 
-#define INSTANTIATE(A)                                                                    \
-  template void LoadRows(const View&, int64_t, int64_t, int64_t, int64_t, A, int64_t, A*, \
-                         int64_t);                                                        \
-  template void StoreRows(const A*, int64_t, A, const View&, int64_t, int64_t, int64_t);  \
-  template class RecurrenceBlock<A>;                                                      \
+#define INSTANTIATE(A)                                                                     \
+  template void LoadRows(const View&, int64_t, int64_t, int64_t, int64_t, A, int64_t, A*); \
+  template void StoreRows(const A*, int64_t, A, const View&, int64_t, int64_t, int64_t);   \
+  template class RecurrenceBlock<A>;                                                       \
   template void SolveLowerTransposed(const A*, A*, int64_t);
 INSTANTIATE(float)
 INSTANTIATE(double)

@@ -37,11 +37,10 @@ struct BlockShape {
 };
 
 // to [16, width] = factor times what head `head` of `heads` has of x [n, g, x.sizes[2]], tokens
-// [first, first + present); zeros behind. Rows `ahead` tokens further on are fetched into the
-// caches.
+// [first, first + present); zeros behind.
 template <typename A>
 void LoadRows(const View& x, int64_t first, int64_t present, int64_t head, int64_t heads, A factor,
-              int64_t width, A* to, int64_t ahead = 0);
+              int64_t width, A* to);
 // Rows (token, head) of a dense x [n, heads, x.sizes[2]] = factor times from [16, width].
 template <typename A>
 void StoreRows(const A* from, int64_t width, A factor, const View& x, int64_t first,
@@ -60,9 +59,7 @@ class RecurrenceBlock {
   };
 
   // With `reads_v` off, v is taken for zeros, of width shape.value.
-  // Blocks are loaded `ahead` tokens one after another.
-  RecurrenceBlock(const RecurrenceTokens& tokens, const BlockShape& shape, bool reads_v,
-                  int64_t ahead);
+  RecurrenceBlock(const RecurrenceTokens& tokens, const BlockShape& shape, bool reads_v);
   void TakeScratch(ScratchLayout* layout);
 
   // Tokens [first, first + present) of a head; q only on request.
@@ -119,7 +116,6 @@ class RecurrenceBlock {
   const StateRule rule_;
   const int64_t heads_;
   const bool reads_v_, by_channel_;
-  const int64_t ahead_;
   int num_writers_ = 0;
   Writer writers_[2];
   A* log_decay_;  // [16, kp] by channel, else [16].
