@@ -76,16 +76,8 @@ std::unique_ptr<PendingScan> AffineScan::Start(ScanSlots slots, std::vector<Affi
                            chain.known_decay.defined() ? 0 : BytesOf(map.transition),
                            map.state.dim(-1)};
   const ScanPlan plan = ResolveScan(plan_, chain.owners, sizes);
-  if (plan_.method == ScanMethod::kAuto) Tell(ToString(plan), sizes);
   std::unique_ptr<PendingScan> scan = StartBy(plan, std::move(chain));
   return reverse ? std::make_unique<ReversedScan>(std::move(scan)) : std::move(scan);
-}
-
-void AffineScan::Tell(const std::string& choice, const ScanSizes& sizes) const {
-  if (axis_.rank() != 0 || axis_.size() == 1 || choice == told_) return;
-  told_ = choice;
-  LOG(INFO) << "scan over " << axis_.size() << " ranks: " << choice << ", for states of "
-            << sizes.state_bytes << " bytes and transitions of " << sizes.transition_bytes;
 }
 
 MapMessage::MapMessage(const ScanChain& chain)

@@ -7,7 +7,6 @@
 #pragma once
 
 #include <memory>
-#include <string>
 #include <vector>
 
 #include "parallel/comm/communicator.h"
@@ -55,12 +54,8 @@ class AffineScan {
   Communicator& axis() const { return axis_; }
 
  private:
-  // What kAuto stands for, whenever that changes, by the first rank.
-  void Tell(const std::string& choice, const ScanSizes& sizes) const;
-
   const ScanPlan plan_;
   Communicator& axis_;
-  mutable std::string told_;
 };
 
 }  // namespace trireme

@@ -94,4 +94,28 @@ RecurrencePlan PlanRecurrence(const TokenLayout& layout, SequenceCut cut, int ra
   return plan;
 }
 
+RecurrencePlan PlanMemories(const RecurrencePlan& plan, const MemoryRows& rows) {
+  CHECK_EQ(rows.of_runs.size(), plan.runs.size()) << "runs of memories [recurrence]";
+  RecurrencePlan memories;
+  memories.num_lines = plan.num_lines * rows.num_memories;
+  memories.owners = plan.owners;
+  for (const std::vector<uint8_t>& of_slot : plan.resets) {
+    std::vector<uint8_t>& resets = memories.resets.emplace_back();
+    for (const uint8_t reset : of_slot) resets.insert(resets.end(), rows.num_memories, reset);
+  }
+  int64_t row = 0;
+  for (size_t i = 0; i < plan.runs.size(); ++i) {
+    CHECK_EQ(static_cast<int64_t>(rows.of_runs[i].size()), rows.num_memories)
+        << "memories of a run [recurrence]";
+    for (int64_t memory = 0; memory < rows.num_memories; ++memory) {
+      RecurrencePlan::Run run = plan.runs[i];
+      run.line = run.line * rows.num_memories + memory;
+      run.rows = {row, row + rows.of_runs[i][memory]};
+      row = run.rows.end;
+      memories.runs.push_back(run);
+    }
+  }
+  return memories;
+}
+
 }  // namespace trireme

@@ -6,15 +6,29 @@
 #include "parallel/sequence/token_halo.h"
 
 namespace trireme {
+namespace {
+
+ScanSizes SizesOf(const RecurrenceHeads& heads, absl::Span<const std::vector<Segment>> segments,
+                  DType dtype) {
+  const int64_t lines = static_cast<int64_t>(PiecesBySample(segments).size()) * heads.memories;
+  const int64_t of_a_head = lines * heads.heads * DTypeSize(AccumulationType(dtype));
+  return {of_a_head * heads.key_width * heads.value_width, of_a_head * heads.transition,
+          heads.value_width};
+}
+
+}  // namespace
+
+ScanPlan ResolveScan(const ScanPlan& plan, SequenceCut cut, const RecurrenceHeads& heads,
+                     absl::Span<const std::vector<Segment>> segments, DType dtype) {
+  return ResolveScan(plan, SlotOwners(cut, static_cast<int>(segments.size())),
+                     SizesOf(heads, segments, dtype));
+}
 
 void AddScanTraffic(const ScanPlan& plan, SequenceCut cut, const RecurrenceHeads& heads,
                     absl::Span<const std::vector<Segment>> segments, int rank, DType dtype,
                     Pass pass, Traffic* traffic) {
   const int size = static_cast<int>(segments.size());
-  const int64_t lines = static_cast<int64_t>(PiecesBySample(segments).size());
-  const int64_t of_a_head = lines * heads.heads * DTypeSize(AccumulationType(dtype));
-  const ScanSizes sizes = {of_a_head * heads.key_width * heads.value_width,
-                           of_a_head * heads.transition, heads.value_width};
+  const ScanSizes sizes = SizesOf(heads, segments, dtype);
   std::vector<int> owners = SlotOwners(cut, size);
   if (pass == Pass::kBackward) std::reverse(owners.begin(), owners.end());
   const ScanPlan resolved = ResolveScan(plan, owners, sizes);

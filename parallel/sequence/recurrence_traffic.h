@@ -14,6 +14,10 @@
 
 namespace trireme {
 
+// What `plan` stands for in a recurrence, forward; for people when it is kAuto: ToString.
+ScanPlan ResolveScan(const ScanPlan& plan, SequenceCut cut, const RecurrenceHeads& heads,
+                     absl::Span<const std::vector<Segment>> segments, DType dtype);
+
 // Of one recurrence on rank `rank`; segments: of each rank. `dtype` is that of queries and values.
 void AddScanTraffic(const ScanPlan& plan, SequenceCut cut, const RecurrenceHeads& heads,
                     absl::Span<const std::vector<Segment>> segments, int rank, DType dtype,

@@ -57,13 +57,21 @@ std::vector<TokenRun> SequenceAxis::Runs(const TokenLayout& layout) const {
 
 RecurrenceOutputs SequenceAxis::Recur(const RecurrenceInputs& inputs, const TokenLayout& layout,
                                       const Tensor& initial_state) const {
-  if (size_ > 1) {
-    CHECK(scan_ != nullptr) << "a sequence axis that was declared only";
-    return SequenceRecurrence(inputs,
-                              PlanRecurrence(layout, plan_.cut, rank_, initial_state.defined()),
-                              *scan_, initial_state);
-  }
-  return WholeRecurrence(inputs, layout, initial_state);
+  return RecurBy(PlanRecurrence(layout, plan_.cut, rank_, initial_state.defined()), inputs,
+                 initial_state);
+}
+
+RecurrenceOutputs SequenceAxis::Recur(const RecurrenceInputs& inputs, const TokenLayout& layout,
+                                      const MemoryRows& rows, const Tensor& initial_state) const {
+  const RecurrencePlan plan = PlanRecurrence(layout, plan_.cut, rank_, initial_state.defined());
+  return RecurBy(PlanMemories(plan, rows), inputs, initial_state);
+}
+
+RecurrenceOutputs SequenceAxis::RecurBy(const RecurrencePlan& plan, const RecurrenceInputs& inputs,
+                                        const Tensor& initial_state) const {
+  if (size_ == 1) return WholeRecurrence(inputs, plan, initial_state);
+  CHECK(scan_ != nullptr) << "a sequence axis that was declared only";
+  return SequenceRecurrence(inputs, plan, *scan_, initial_state);
 }
 
 Tensor SequenceAxis::History(const Tensor& x, int64_t width, const TokenLayout& layout) const {

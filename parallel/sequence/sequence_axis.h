@@ -10,6 +10,7 @@
 #include "core/ops/recurrence.h"
 #include "parallel/sequence/affine_scan.h"
 #include "parallel/sequence/kv_exchange.h"
+#include "parallel/sequence/recurrence_plan.h"
 
 namespace trireme {
 
@@ -52,11 +53,18 @@ class SequenceAxis {
   // none.
   RecurrenceOutputs Recur(const RecurrenceInputs& inputs, const TokenLayout& layout,
                           const Tensor& initial_state = Tensor()) const;
+  // The same with several states a sample (Du et al. 2025, MoM): each memory sees those of the rows
+  // of `inputs` that it takes. Lines: the memories of the first sample, of the second ...
+  RecurrenceOutputs Recur(const RecurrenceInputs& inputs, const TokenLayout& layout,
+                          const MemoryRows& rows, const Tensor& initial_state = Tensor()) const;
   // The `width` rows of x [n, c] before each run, [runs, width, c], wherever they are; zeros where
   // the document has not begun. Undefined when all would be zeros on every rank.
   Tensor History(const Tensor& x, int64_t width, const TokenLayout& layout) const;
 
  private:
+  RecurrenceOutputs RecurBy(const RecurrencePlan& plan, const RecurrenceInputs& inputs,
+                            const Tensor& initial_state) const;
+
   int size_ = 1;
   int rank_ = 0;
   KvExchangePlan plan_ = {};

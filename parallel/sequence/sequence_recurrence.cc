@@ -9,6 +9,7 @@
 #include "core/ops/gemm.h"
 #include "core/ops/recurrence_call.h"
 #include "core/ops/recurrence_checks.h"
+#include "parallel/sequence/slot_states.h"
 
 namespace trireme {
 namespace {
@@ -49,12 +50,6 @@ Tensor HeadsOf(const Tensor& x, const TokenRun& rows) {
                      {strides[1], strides[0], strides[2]}, rows.begin * strides[0]);
 }
 
-// x[i], of the dimension 0.
-Tensor Row(const Tensor& x, int64_t i) {
-  return x.AsStrided(Shape(x.shape().dims().subspan(1)), Shape(x.strides().dims().subspan(1)),
-                     i * x.strides()[0]);
-}
-
 // One call on one rank, forward and backward.
 class RankRecurrence {
  public:
@@ -62,12 +57,7 @@ class RankRecurrence {
       : plan_(std::move(plan)),
         scan_(scan),
         call_(inputs, RowsOf(plan_.runs)),
-        index_of_slot_(plan_.num_slots(), -1) {
-    for (int slot = 0; slot < plan_.num_slots(); ++slot) {
-      if (plan_.owners[slot] != scan_.axis().rank()) continue;
-      index_of_slot_[slot] = static_cast<int>(own_slots_.size());
-      own_slots_.push_back(slot);
-    }
+        slots_(plan_, scan_.axis().rank(), Shape(call_.StateShape().dims().subspan(1))) {
     for (const RecurrencePlan::Run& run : plan_.runs) {
       if (run.entered) entered_.push_back(run);
     }
@@ -76,13 +66,8 @@ class RankRecurrence {
   RecurrenceOutputs Forward(const Tensor& initial) {
     const RecurrenceChain chain = call_.States(Tensor(), /*wants_final_state=*/true);
     MakeTransitions();
-    std::vector<Tensor> states = ZeroStates();
-    for (size_t i = 0; i < plan_.runs.size(); ++i) {
-      if (plan_.runs[i].leaves) {
-        StateOf(states, plan_.runs[i]).CopyFrom(Row(chain.final_state, static_cast<int64_t>(i)));
-      }
-    }
-    const auto pending = Start(std::move(states), initial, ScanDirection::kForward);
+    const auto pending = Start(slots_.FromRuns(chain.final_state, &RecurrencePlan::Run::leaves),
+                               initial, ScanDirection::kForward);
     const Tensor out = call_.Output(chain);
     PendingScan::States found = pending->Join();
     entering_ = std::move(found.entering);
@@ -91,14 +76,14 @@ class RankRecurrence {
   }
 
   Grads Backward(const Tensor& dout, const Tensor& dfinal, bool wants_dlog_decay) {
-    std::vector<Tensor> gradients = ZeroStates();
+    std::vector<Tensor> gradients = slots_.Zeros(device(), call_.accumulation_type());
     if (dout.defined() && !entered_.empty()) {
       const Tensor rows = dout.dtype() == call_.accumulation_type()
                               ? dout.Contiguous()
                               : dout.CopyTo(call_.accumulation_type());
       for (const RecurrencePlan::Run& run : entered_) {
         RunGemm(TransposeLast(HeadsOf(queries_, run.rows)), HeadsOf(rows, run.rows),
-                StateOf(gradients, run), 0);
+                slots_.Of(run, gradients), 0);
       }
     }
     const auto pending = Start(std::move(gradients), dfinal, ScanDirection::kReverse);
@@ -118,28 +103,12 @@ class RankRecurrence {
     return Tensor::Zeros(device(), shape, call_.accumulation_type(), MemoryKind::kActivations,
                          "recurrence over ranks");
   }
-  Shape OfLines() const {
-    Shape shape = call_.StateShape();
-    shape[0] = plan_.num_lines;
-    return shape;
-  }
-  // Of each own slot, [lines, h, K, V].
-  std::vector<Tensor> ZeroStates() const {
-    std::vector<Tensor> states;
-    for (size_t i = 0; i < own_slots_.size(); ++i) states.push_back(Zeros(OfLines()));
-    return states;
-  }
-  // [h, K, V]
-  Tensor StateOf(const std::vector<Tensor>& states, const RecurrencePlan::Run& run) const {
-    return Row(states[index_of_slot_[run.slot]], run.line);
-  }
-
   // What entered runs do to states, and read of them; and what slots do: nothing, where they have
   // no tokens.
   void MakeTransitions() {
     const RecurrenceInputs& in = call_.inputs();
-    const Shape states = OfLines();
-    const int64_t lines = states[0], h = states[1], key = states[2];
+    const Shape states = call_.StateShape();
+    const int64_t lines = plan_.num_lines, h = states[1], key = states[2];
     RecurrenceTransitions of_runs;
     if (!entered_.empty()) of_runs = call_.Transition(RowsOf(entered_));
     queries_ = of_runs.queries;
@@ -152,7 +121,7 @@ class RankRecurrence {
       MakeKnownDecay();
       return;
     }
-    for (const int slot : own_slots_) {
+    for (const int slot : slots_.own_slots()) {
       Tensor transition;
       if (kind_ == TransitionKind::kDecay) {
         transition = Zeros({lines, h, in.log_decay.rank() == 3 ? key : 1});
@@ -163,9 +132,9 @@ class RankRecurrence {
       for (size_t i = 0; i < entered_.size() && transition.defined(); ++i) {
         const RecurrencePlan::Run& run = entered_[i];
         if (run.slot != slot || !run.leaves) continue;
-        const Tensor to = Row(transition, run.line);
-        to.CopyFrom(Row(kind_ == TransitionKind::kMatrix ? of_runs.matrix : of_runs.decay_sum,
-                        static_cast<int64_t>(i))
+        const Tensor to = RowOf(transition, run.line);
+        to.CopyFrom(RowOf(kind_ == TransitionKind::kMatrix ? of_runs.matrix : of_runs.decay_sum,
+                          static_cast<int64_t>(i))
                         .WithShape(to.shape()));
       }
       transitions_.push_back(transition);
@@ -182,14 +151,14 @@ class RankRecurrence {
     known_decay_ = Mul(Tensor::FromVector(device(), {plan_.num_slots(), plan_.num_lines, 1, 1},
                                           tokens, log_decay.dtype()),
                        log_decay.Contiguous().WithShape({log_decay.dim(0), 1}));
-    for (const int slot : own_slots_) transitions_.push_back(Row(known_decay_, slot));
+    for (const int slot : slots_.own_slots()) transitions_.push_back(RowOf(known_decay_, slot));
   }
 
   std::unique_ptr<PendingScan> Start(std::vector<Tensor> states, const Tensor& initial,
                                      ScanDirection direction) const {
     std::vector<AffineMap> maps;
-    for (size_t i = 0; i < own_slots_.size(); ++i) {
-      maps.push_back({kind_, transitions_[i], states[i], plan_.resets[own_slots_[i]]});
+    for (size_t i = 0; i < slots_.own_slots().size(); ++i) {
+      maps.push_back({kind_, transitions_[i], states[i], plan_.resets[slots_.own_slots()[i]]});
     }
     return scan_.Start({plan_.owners, plan_.resets, known_decay_}, std::move(maps), initial,
                        direction);
@@ -197,9 +166,9 @@ class RankRecurrence {
 
   // out += queries^T S_in in the rows of a run.
   void AddEntered(const RecurrencePlan::Run& run, const Tensor& out) const {
-    if (!entering_[index_of_slot_[run.slot]].defined()) return;
+    if (!slots_.Has(run, entering_)) return;
     const Tensor queries = HeadsOf(queries_, run.rows), to = HeadsOf(out, run.rows);
-    const Tensor state = StateOf(entering_, run);
+    const Tensor state = slots_.Of(run, entering_);
     if (out.dtype() == queries.dtype()) return RunGemm(queries, state, to, 1);
     const Tensor part = Tensor::Empty(device(), to.shape(), queries.dtype(), MemoryKind::kWorkspace,
                                       "recurrence correction");
@@ -207,23 +176,16 @@ class RankRecurrence {
     to.Accumulate(part);
   }
 
-  // States of own slots as those of the runs that `takes` one: [p, h, K, V], zeros for the others.
-  Tensor OfRuns(const std::vector<Tensor>& states, bool RecurrencePlan::Run::*takes) const {
-    Tensor of_runs;
-    for (size_t i = 0; i < plan_.runs.size(); ++i) {
-      const RecurrencePlan::Run& run = plan_.runs[i];
-      if (!(run.*takes) || !states[index_of_slot_[run.slot]].defined()) continue;
-      if (!of_runs.defined()) of_runs = Zeros(call_.StateShape());
-      Row(of_runs, static_cast<int64_t>(i)).CopyFrom(StateOf(states, run));
-    }
-    return of_runs;
+  // [p, h, K, V], zeros for the other runs; undefined: all zeros.
+  Tensor OfRuns(const std::vector<Tensor>& states, SlotStates::Which which) const {
+    const Tensor of_runs = Zeros(call_.StateShape());
+    return slots_.AddToRuns(states, which, of_runs) ? of_runs : Tensor();
   }
 
   const RecurrencePlan plan_;
   const AffineScan& scan_;
   const RecurrenceCall call_;
-  std::vector<int> own_slots_;
-  std::vector<int> index_of_slot_;  // Among own ones.
+  const SlotStates slots_;
   std::vector<RecurrencePlan::Run> entered_;
   TransitionKind kind_ = TransitionKind::kIdentity;
   std::vector<Tensor> transitions_;  // Of own slots.
@@ -234,10 +196,8 @@ class RankRecurrence {
 
 }  // namespace
 
-RecurrenceOutputs WholeRecurrence(const RecurrenceInputs& inputs, const TokenLayout& layout,
+RecurrenceOutputs WholeRecurrence(const RecurrenceInputs& inputs, const RecurrencePlan& plan,
                                   const Tensor& initial_state) {
-  const RecurrencePlan plan =
-      PlanRecurrence(layout, SequenceCut::kContiguous, 0, initial_state.defined());
   const RecurrenceOutputs outputs =
       LinearRecurrence(inputs, RowsOf(plan.runs), EnteringStates(plan, initial_state));
   return {outputs.out, LeavingStates(plan, outputs.final_state)};

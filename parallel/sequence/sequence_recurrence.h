@@ -14,10 +14,9 @@
 
 namespace trireme {
 
-// On one rank, which has all tokens: LinearRecurrence along the documents of the layout. The state
-// of each line (recurrence_plan.h), [lines, h, K, V], goes into its first document, and comes out
-// of its last one.
-RecurrenceOutputs WholeRecurrence(const RecurrenceInputs& inputs, const TokenLayout& layout,
+// On one rank, which has all tokens: LinearRecurrence along the runs of the plan. The state of each
+// line, [lines, h, K, V], goes into its first run, and comes out of its last one.
+RecurrenceOutputs WholeRecurrence(const RecurrenceInputs& inputs, const RecurrencePlan& plan,
                                   const Tensor& initial_state);
 
 // The same over the ranks of `scan`, which must outlive the graph. The plan is this rank's, and was

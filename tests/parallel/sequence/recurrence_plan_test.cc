@@ -193,6 +193,21 @@ TEST(RecurrencePlanTest, AnyBoundaries) {
                                        ElementsAre(0), ElementsAre(0), ElementsAre(0)));
 }
 
+// Each memory's line goes the way of its sample; a memory may take no row of a run.
+TEST(RecurrencePlanTest, MemoriesByHand) {
+  const TokenLayout layout = LayoutOf({{4, 5}}, SequenceCut::kContiguous, 4, 1);
+  const RecurrencePlan plan = PlanRecurrence(layout, SequenceCut::kContiguous, 1, false);
+  const RecurrencePlan memories = PlanMemories(plan, {2, {{1, 1}, {0, 2}}});
+  using Run = RecurrencePlan::Run;
+  EXPECT_EQ(memories.num_lines, 2);
+  EXPECT_THAT(memories.runs,
+              ElementsAre(Run{{0, 1}, 1, 0, true, false}, Run{{1, 2}, 1, 1, true, false},
+                          Run{{2, 2}, 1, 0, false, true}, Run{{2, 4}, 1, 1, false, true}));
+  EXPECT_THAT(memories.resets, ElementsAre(ElementsAre(1, 1), ElementsAre(1, 1), ElementsAre(0, 0),
+                                           ElementsAre(0, 0)));
+  EXPECT_TRUE(memories.tokens.empty());
+}
+
 TEST(RecurrencePlanDeathTest, PiecesOutOfOrder) {
   TokenLayout layout;
   layout.documents = {{0, 0, 8}};

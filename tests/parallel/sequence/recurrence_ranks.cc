@@ -2,6 +2,8 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
+
 #include "absl/strings/str_cat.h"
 
 #include "tests/testing/gradient_check.h"
@@ -13,6 +15,12 @@ namespace {
 bool IsWhole(const RecurrenceCase& c, size_t input) {
   return input == 7 || (input == 3 && c.decay == Decay::kConstant);
 }
+
+// What memories take: some tokens nothing, some several.
+bool Takes(int64_t memory, int64_t token) { return (token * 7 + memory * 5) % 11 < 5; }
+
+// Results that belong to lines: the final state, dinitial.
+bool IsOfLines(size_t result) { return result == 1 || result == 9; }
 
 std::vector<double> ValuesOf(const Tensor& x) {
   return x.defined() ? x.ToVector() : std::vector<double>();
@@ -33,7 +41,7 @@ RecurrenceValues Differentiate(const std::vector<Tensor>& inputs, const Recurren
   return values;
 }
 
-RecurrenceInputs InputsOf(const RecurrenceCase& c, const std::vector<Tensor>& x) {
+RecurrenceInputs RecurrenceOf(const RecurrenceCase& c, const std::vector<Tensor>& x) {
   RecurrenceInputs inputs;
   inputs.rule = c.rule;
   inputs.q = x[0];
@@ -123,45 +131,101 @@ Tensor TakeRows(Device& device, const Tensor& x, const std::vector<int64_t>& row
 }
 
 RecurrenceProblem::RecurrenceProblem(Device& device, const RecurrenceCase& kind,
-                                     const SampleSet& samples, DType dtype, DType rounded)
-    : c(kind), samples(samples) {
-  c.n = samples.num_tokens();
-  c.runs.assign(samples.num_lines(), {0, 0});  // As many initial states.
+                                     const SampleSet& samples, DType dtype, DType rounded,
+                                     int64_t memories)
+    : c(kind), samples(samples), memories(memories) {
+  const int64_t copies = std::max<int64_t>(1, memories), lines = samples.num_lines() * copies;
+  c.n = samples.num_tokens() * copies;
+  c.runs.assign(lines, {0, 0});  // As many initial states.
   tensors = RecurrenceTensors(device, c, dtype, rounded);
   const Tensor& v = tensors[2];
   dout = RandomTensor(device, v.shape(), 91, 1, dtype);
-  dfinal = RandomTensor(device, {samples.num_lines(), v.dim(1), c.key, c.value}, 92, 1,
-                        AccumulationType(dtype));
+  dfinal = RandomTensor(device, {lines, v.dim(1), c.key, c.value}, 92, 1, AccumulationType(dtype));
+}
+
+std::string RecurrenceProblem::Name() const {
+  return absl::StrCat(c.name, " ", samples.name, c.initial ? "" : " from zeros",
+                      memories > 0 ? absl::StrCat(" ", memories, " memories") : "");
+}
+
+std::vector<int64_t> RecurrenceProblem::RowsOf(SequenceCut cut, int size, int rank) const {
+  const std::vector<int64_t> tokens = samples.RowsOf(cut, size, rank);
+  if (memories == 0) return tokens;
+  const TokenLayout layout = samples.LayoutOf(cut, size, rank);
+  std::vector<int64_t> rows;
+  for (const DocumentRun& run : DocumentRuns(layout.segments, layout.documents)) {
+    for (int64_t memory = 0; memory < memories; ++memory) {
+      for (int64_t i = run.rows.begin; i < run.rows.end; ++i) {
+        if (Takes(memory, tokens[i])) rows.push_back(tokens[i] * memories + memory);
+      }
+    }
+  }
+  return rows;
+}
+
+RecurrencePlan RecurrenceProblem::PlanOf(SequenceCut cut, int size, int rank) const {
+  const TokenLayout layout = samples.LayoutOf(cut, size, rank);
+  const RecurrencePlan plan = PlanRecurrence(layout, cut, rank, c.initial);
+  if (memories == 0) return plan;
+  const std::vector<int64_t> tokens = samples.RowsOf(cut, size, rank);
+  MemoryRows rows = {memories, {}};
+  for (const RecurrencePlan::Run& run : plan.runs) {
+    std::vector<int64_t>& counts = rows.of_runs.emplace_back(memories, 0);
+    for (int64_t memory = 0; memory < memories; ++memory) {
+      for (int64_t i = run.rows.begin; i < run.rows.end; ++i) {
+        counts[memory] += Takes(memory, tokens[i]);
+      }
+    }
+  }
+  return PlanMemories(plan, rows);
+}
+
+// The inputs of a rank, as leaves.
+std::vector<Tensor> RecurrenceProblem::InputsOf(Device& device,
+                                                const std::vector<int64_t>& rows) const {
+  std::vector<Tensor> x;
+  for (size_t i = 0; i < tensors.size(); ++i) {
+    const bool whole = IsWhole(c, i);
+    if (tensors[i].defined()) {
+      x.push_back(whole ? Tensor::FromVector(device, tensors[i].shape(), tensors[i].ToVector(),
+                                             tensors[i].dtype())
+                        : TakeRows(device, tensors[i], rows));
+      x.back().set_requires_grad(!(whole && i == 3));  // A constant decay has none.
+    } else {
+      x.emplace_back();
+    }
+  }
+  return x;
 }
 
 RecurrenceValues RecurrenceProblem::OnOneRank() const {
-  std::vector<Tensor> x;
-  for (size_t i = 0; i < tensors.size(); ++i) {
-    x.push_back(tensors[i].defined() ? tensors[i].CopyTo(tensors[i].dtype()) : Tensor());
-    if (x[i].defined() && !(i == 3 && IsWhole(c, i))) x[i].set_requires_grad();
+  const SequenceCut cut = SequenceCut::kContiguous;
+  Device& device = dout.device();
+  const std::vector<int64_t> rows = RowsOf(cut, 1, 0);
+  const std::vector<Tensor> x = InputsOf(device, rows);
+  RecurrenceValues values =
+      Differentiate(x, WholeRecurrence(RecurrenceOf(c, x), PlanOf(cut, 1, 0), x[7]),
+                    TakeRows(device, dout, rows), dfinal);
+  // In the order of all rows.
+  for (size_t i = 0; i < values.size(); ++i) {
+    if (IsOfLines(i) || values[i].empty()) continue;
+    const size_t width = values[i].size() / rows.size();
+    std::vector<double> all(c.n * width, 0);
+    for (size_t row = 0; row < rows.size(); ++row) {
+      std::copy_n(values[i].begin() + row * width, width, all.begin() + rows[row] * width);
+    }
+    values[i] = all;
   }
-  const TokenLayout layout = samples.LayoutOf(SequenceCut::kContiguous, 1, 0);
-  return Differentiate(x, WholeRecurrence(InputsOf(c, x), layout, x[7]), dout, dfinal);
+  return values;
 }
 
 RecurrenceValues RecurrenceProblem::OnThisRank(Device& device, const AffineScan& scan,
                                                SequenceCut cut) const {
   const int rank = scan.axis().rank(), size = scan.axis().size();
-  const std::vector<int64_t> rows = samples.RowsOf(cut, size, rank);
-  std::vector<Tensor> x;
-  for (size_t i = 0; i < tensors.size(); ++i) {
-    if (!tensors[i].defined()) {
-      x.emplace_back();
-      continue;
-    }
-    std::vector<int64_t> all(tensors[i].dim(0));
-    for (size_t j = 0; j < all.size(); ++j) all[j] = static_cast<int64_t>(j);
-    x.push_back(TakeRows(device, tensors[i], IsWhole(c, i) ? all : rows));
-    if (!(i == 3 && IsWhole(c, i))) x[i].set_requires_grad();
-  }
-  const RecurrenceOutputs outputs = SequenceRecurrence(
-      InputsOf(c, x), PlanRecurrence(samples.LayoutOf(cut, size, rank), cut, rank, x[7].defined()),
-      scan, x[7]);
+  const std::vector<int64_t> rows = RowsOf(cut, size, rank);
+  const std::vector<Tensor> x = InputsOf(device, rows);
+  const RecurrenceOutputs outputs =
+      SequenceRecurrence(RecurrenceOf(c, x), PlanOf(cut, size, rank), scan, x[7]);
   const Tensor own_dfinal =
       Tensor::FromVector(device, dfinal.shape(), dfinal.ToVector(), dfinal.dtype());
   return Differentiate(x, outputs, TakeRows(device, dout, rows), own_dfinal);
@@ -170,10 +234,10 @@ RecurrenceValues RecurrenceProblem::OnThisRank(Device& device, const AffineScan&
 RecurrenceValues RecurrenceProblem::PartOf(const RecurrenceValues& whole, const Communicator& axis,
                                            SequenceCut cut) const {
   const std::vector<int> owners = SlotOwners(cut, axis.size());
-  const std::vector<int64_t> rows = samples.RowsOf(cut, axis.size(), axis.rank());
+  const std::vector<int64_t> rows = RowsOf(cut, axis.size(), axis.rank());
   RecurrenceValues part(whole.size());
   for (size_t i = 0; i < whole.size(); ++i) {
-    if (i == 1 || i == 9) {
+    if (IsOfLines(i)) {
       const int owner = i == 1 ? owners.back() : owners.front();
       if (axis.rank() == owner) part[i] = whole[i];
       continue;

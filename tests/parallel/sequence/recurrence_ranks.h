@@ -44,9 +44,16 @@ inline constexpr const char* kRecurrenceNames[] = {
     "out", "final state", "dq", "dk", "dv", "dlog_decay", "dbeta", "da", "db", "dinitial"};
 
 // Inputs of all tokens and random gradients of both outputs. The case's n and runs are set here.
+// With memories there are as many rows for each token of the whole, of which a rank has those that
+// its memories take: about half of them.
 struct RecurrenceProblem {
   RecurrenceProblem(Device& device, const RecurrenceCase& kind, const SampleSet& samples,
-                    DType dtype = DType::kF64, DType rounded = DType::kF64);
+                    DType dtype = DType::kF64, DType rounded = DType::kF64, int64_t memories = 0);
+
+  std::string Name() const;
+  // A rank's part: its rows among those of the whole, in the order of the plan.
+  std::vector<int64_t> RowsOf(SequenceCut cut, int size, int rank) const;
+  RecurrencePlan PlanOf(SequenceCut cut, int size, int rank) const;
 
   RecurrenceValues OnOneRank() const;
   RecurrenceValues OnThisRank(Device& device, const AffineScan& scan, SequenceCut cut) const;
@@ -56,8 +63,12 @@ struct RecurrenceProblem {
 
   RecurrenceCase c;
   SampleSet samples;
+  int64_t memories;
   std::vector<Tensor> tensors;
   Tensor dout, dfinal;
+
+ private:
+  std::vector<Tensor> InputsOf(Device& device, const std::vector<int64_t>& rows) const;
 };
 
 }  // namespace trireme::testing

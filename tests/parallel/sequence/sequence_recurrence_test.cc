@@ -62,6 +62,9 @@ TEST_P(SequenceRecurrenceTest, EqualsOneRankInF64) {
       const bool all = samples.name == "packed";
       if (!all && kind.decay != Decay::kScalar && kind.decay != Decay::kConstant) continue;
       problems.emplace_back(*device, kind, samples);
+      if (kind.decay == Decay::kConstant || !all) {
+        problems.emplace_back(*device, kind, samples, DType::kF64, DType::kF64, /*memories=*/3);
+      }
       if (!all) continue;
       kind.initial = false;
       problems.emplace_back(*device, kind, samples);
@@ -76,8 +79,7 @@ TEST_P(SequenceRecurrenceTest, EqualsOneRankInF64) {
         const RecurrenceProblem& problem = problems[i];
         ExpectNear(problem.OnThisRank(device, scan, setup.cut),
                    problem.PartOf(wholes[i], world, setup.cut), 1e-10,
-                   absl::StrCat(setup.Name(), " ", problem.c.name, " ", problem.samples.name,
-                                problem.c.initial ? "" : " from zeros", " rank ", world.rank()));
+                   absl::StrCat(setup.Name(), " ", problem.Name(), " rank ", world.rank()));
       }
     }
     return absl::OkStatus();
