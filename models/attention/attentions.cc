@@ -7,6 +7,7 @@
 #include "models/attention/linear_attention.h"
 #include "models/attention/linearized.h"
 #include "models/attention/mamba2.h"
+#include "models/attention/mom.h"
 #include "models/attention/retention.h"
 #include "models/attention/rwkv7.h"
 #include "models/attention/softmax_attention.h"

@@ -1,7 +1,7 @@
 // DeltaNet (Yang et al. 2024): a token replaces what the state says of its key. See delta_inputs.h.
 //
-//   S_t = (I - beta_t k_t k_t^T) S_{t-1} + beta_t k_t v_t^T,  o_t = S_t^T q_t / sqrt(K),  y = wo
-//   RmsNorm(o)
+//   S_t = (I - beta_t k_t k_t^T) S_{t-1} + beta_t k_t v_t^T
+//   o_t = S_t^T q_t / sqrt(K),  y = wo RmsNorm(o)
 #pragma once
 
 #include "models/attention/delta_inputs.h"

@@ -1,8 +1,9 @@
 // Gated DeltaNet (Yang, Kautz, Hatamizadeh 2024): the delta rule on a state that decays as in
 // Mamba-2. See delta_inputs.h and decay_gate.h.
 //
-//   S_t = (I - beta_t k_t k_t^T) e^g_t S_{t-1} + beta_t k_t v_t^T,  g = -e^a_log softplus(wa x +
-//   dt_bias) o_t = S_t^T q_t / sqrt(K),  y = wo (silu(wg x) RmsNorm(o))
+//   S_t = (I - beta_t k_t k_t^T) e^g_t S_{t-1} + beta_t k_t v_t^T
+//   g = -e^a_log softplus(wa x + dt_bias)
+//   o_t = S_t^T q_t / sqrt(K),  y = wo (silu(wg x) RmsNorm(o))
 #pragma once
 
 #include "models/attention/delta_inputs.h"

@@ -1,8 +1,9 @@
 // Gated linear attention (Yang et al. 2024): a decay for each channel of the keys, made from the
 // token.
 //
-//   S_t = Diag(e^g_t) S_{t-1} + k_t v_t^T,  o_t = S_t^T q_t / sqrt(K),  g = log sigmoid(gate_up
-//   gate_down x + b) / 16 y = wo (silu(wg x) RmsNorm(o))
+//   S_t = Diag(e^g_t) S_{t-1} + k_t v_t^T,  o_t = S_t^T q_t / sqrt(K)
+//   g = log sigmoid(gate_up gate_down x + gate_bias) / 16
+//   y = wo (silu(wg x) RmsNorm(o))
 #pragma once
 
 #include "models/attention/linear_heads.h"

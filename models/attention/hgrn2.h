@@ -1,7 +1,8 @@
 // HGRN2 (Qin et al. 2024): a gated recurrence whose input gate is what the forget gate leaves over.
 //
-//   S_t = Diag(f_t) S_{t-1} + (1 - f_t) v_t^T,  o_t = S_t^T silu(q_t) / sqrt(K),  f = l + (1 - l)
-//   sigmoid(wf x) y = wo RmsNorm(o), the norm over all heads
+//   S_t = Diag(f_t) S_{t-1} + (1 - f_t) v_t^T,  o_t = S_t^T silu(q_t) / sqrt(K)
+//   f = l + (1 - l) sigmoid(wf x)
+//   y = wo RmsNorm(o), the norm over all heads
 //
 // l bounds the forget gates of a layer from below. The published layer learns it, starting from
 // layer / layers; here it stays there.

@@ -2,8 +2,9 @@
 // keys. See delta_inputs.h and decay_gate.h.
 //
 //   S_t = (I - beta_t k_t k_t^T) Diag(e^g_t) S_{t-1} + beta_t k_t v_t^T,  o_t = S_t^T q_t / sqrt(K)
-//   g = -e^a_log softplus(f_up f_down x + dt_bias), or lower_bound sigmoid(e^a_log (f_up f_down x +
-//   dt_bias)) y = wo (sigmoid(g_up g_down x + g_bias) RmsNorm(o))
+//   g = -e^a_log softplus(f + dt_bias), or lower_bound sigmoid(e^a_log (f + dt_bias))
+//   f = f_up f_down x
+//   y = wo (sigmoid(g_up g_down x + g_bias) RmsNorm(o))
 #pragma once
 
 #include "models/attention/delta_inputs.h"

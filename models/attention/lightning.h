@@ -2,8 +2,10 @@
 // smaller in deeper layers, and SiLU in place of positions and feature maps.
 //
 //   S_t = e^-s_i S_{t-1} + k_t v_t^T,  o_t = S_t^T q_t,  q, k, v = silu(w x)
-//   s_i = 2^(-8 (i + 1) / heads) (1 - layer / (layers - 1) + 1e-5) of head i; alibi: without the
-//   second factor y = wo (sigmoid(wg x) RmsNorm(o)), the norm over all heads
+//   s_i = 2^(-8 (i + 1) / heads) (1 - layer / (layers - 1) + 1e-5) of head i
+//   y = wo (sigmoid(wg x) RmsNorm(o)), the norm over all heads
+//
+// The slopes `alibi` are those of TransNormerLLM, without the second factor.
 #pragma once
 
 #include "models/attention/linear_heads.h"

@@ -2,8 +2,9 @@
 // up in a state.
 //
 //   S_t = S_{t-1} + phi(k_t) v_t^T,  z_t = z_{t-1} + phi(k_t)
-//   o_t = S_t^T phi(q_t) / (z_t . phi(q_t) + 1e-10), or without the division, S_t^T phi(q_t) /
-//   sqrt(features) y = wo o, or wo RmsNorm(o)
+//   o_t = S_t^T phi(q_t) / (z_t . phi(q_t) + 1e-10)
+//   o_t = S_t^T phi(q_t) / sqrt(features), not normalized
+//   y = wo o, or wo RmsNorm(o)
 #pragma once
 
 #include "models/attention/linear_heads.h"

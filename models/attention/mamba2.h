@@ -1,9 +1,9 @@
 // Mamba-2 (Dao and Gu 2024), a selective state space model as linear attention: the input is the
 // value, B the key, C the query, and a step size the strength of both write and decay.
 //
-//   S_t = e^(-e^a_log D_t) S_{t-1} + B_t (D_t x_t)^T,  y_t = S_t^T C_t + d x_t,  D = softplus(wdt u
-//   + dt_bias) x, B, C = silu(conv(w u));  wo RmsNorm(y silu(wz u)), the norm over the heads of a
-//   group
+//   S_t = e^(-e^a_log D_t) S_{t-1} + B_t (D_t x_t)^T,  y_t = S_t^T C_t + d x_t
+//   D = softplus(wdt u + dt_bias),  x, B, C = silu(conv(w u))
+//   wo RmsNorm(y silu(wz u)), the norm over the heads of a group
 #pragma once
 
 #include "models/attention/linear_heads.h"

@@ -1,8 +1,9 @@
 // Retention (Sun et al. 2023, RetNet): linear attention with rotary positions and a constant decay
 // for each head.
 //
-//   S_t = gamma_i S_{t-1} + k_t v_t^T,  o_t = S_t^T q_t / sqrt(K),  gamma_i = 1 - 2^-(5 + i) of
-//   head i y = wo (silu(wg x) RmsNorm(o))
+//   S_t = gamma_i S_{t-1} + k_t v_t^T,  o_t = S_t^T q_t / sqrt(K)
+//   gamma_i = 1 - 2^-(5 + i) of head i
+//   y = wo (silu(wg x) RmsNorm(o))
 #pragma once
 
 #include "models/attention/linear_heads.h"

@@ -1,5 +1,6 @@
-// The decay of Mamba (Gu and Dao 2023) and of what took it over: g = -e^a_log softplus(x +
-// dt_bias), a log decay.
+// The decay of Mamba (Gu and Dao 2023) and of what took it over:
+//
+//   g = -e^a_log softplus(x + dt_bias), a log decay
 #pragma once
 
 #include "parallel/layers/tensor_axis.h"

@@ -4,12 +4,12 @@
 //   identity   x
 //   relu       max(x, 0)
 //   elu_1      elu(x) + 1 (Katharopoulos et al. 2020)
-//   dpfp       r_i r_(i-j) for j = 1 .. 4, of r = relu([x, -x]) (Schlag, Irie, Schmidhuber 2021): 8
-//   d features taylor     1, x / d^(1/4), x_i x_j / sqrt(d) for i < j, x_i^2 / sqrt(2 d) (Arora et
-//   al. 2024, Based):
-//              phi(q) . phi(k) = 1 + s + s^2 / 2 with s = q . k / sqrt(d)
-//   hedgehog   softmax(W x), softmax(-W x) (Zhang et al. 2024), with W of each head learned: 2 d
-//   features
+//   dpfp       r_i r_(i-j) for j = 1 .. 4, of r = relu([x, -x]): 8 d features
+//              (Schlag, Irie, Schmidhuber 2021)
+//   taylor     1, x / d^(1/4), x_i x_j / sqrt(d) for i < j, x_i^2 / sqrt(2 d)
+//              (Arora et al. 2024, Based): phi(q) . phi(k) = 1 + s + s^2 / 2, s = q . k / sqrt(d)
+//   hedgehog   softmax(W x), softmax(-W x), W of each head learned: 2 d features
+//              (Zhang et al. 2024)
 #pragma once
 
 #include "parallel/layers/tensor_axis.h"

@@ -145,8 +145,8 @@ void RunPart(Device& device, const MixerCase& c, const HostBatch& whole, const T
 }
 
 // On one rank of a world laid out so.
-Status ExpectOneRank(Device& device, Communicator& world, const std::vector<MixerCase>& cases,
-                     const HostBatch& whole, const Layout& layout) {
+Status RunOnRank(Device& device, Communicator& world, const MixerCase& c, const HostBatch& whole,
+                 const Layout& layout, Wholes* results) {
   ASSIGN_OR_RETURN(const Mesh mesh, Mesh::Create({1, 1, 1, layout.sequence, layout.tensor},
                                                  layout.tensor * layout.sequence));
   ASSIGN_OR_RETURN(const auto groups,
@@ -158,29 +158,10 @@ Status ExpectOneRank(Device& device, Communicator& world, const std::vector<Mixe
   Communicator& group = groups->over(Axis::kTensor);
   const TensorAxis tensor = {group.rank(), group.size(), &group, layout.sharded_stream};
   return CatchFailure([&] {
-    for (const MixerCase& c : cases) {
-      Wholes expected, results;
-      RunPart(device, c, whole, {}, std::make_shared<SequenceAxis>(), &expected);
-      RunPart(device, c, whole, tensor, sequence, &results);
-      results.AddOverRanks(device, world);
-      ASSERT_EQ(results.values().size(), expected.values().size()) << c.name;
-      for (const auto& [name, values] : expected.values()) {
-        EXPECT_LT(Distance(results.values().at(name), values), 1e-10)
-            << c.name << " " << name << ", " << layout.Name();
-      }
-    }
+    RunPart(device, c, whole, tensor, sequence, results);
+    results->AddOverRanks(device, world);
   });
 }
-
-class MixerRanksTest : public ::testing::TestWithParam<testing::TestWorld> {
- protected:
-  void ExpectOneRank(const std::vector<MixerCase>& cases, const HostBatch& whole,
-                     const Layout& layout) {
-    testing::OnRanks(GetParam(), {}, [&](Device& device, Communicator& world) {
-      return trireme::ExpectOneRank(device, world, cases, whole, layout);
-    });
-  }
-};
 
 std::vector<testing::TestWorld> WorldsOfSeveral() {
   std::vector<testing::TestWorld> worlds;
@@ -190,16 +171,40 @@ std::vector<testing::TestWorld> WorldsOfSeveral() {
   return worlds;
 }
 
+class MixerRanksTest : public ::testing::TestWithParam<testing::TestWorld> {
+ protected:
+  void ExpectOneRank(const std::vector<MixerCase>& cases, const HostBatch& whole,
+                     const std::vector<Layout>& layouts) {
+    std::vector<Wholes> expected(cases.size());
+    const auto alone = testing::MakeTestDevice();
+    for (size_t i = 0; i < cases.size(); ++i) {
+      RunPart(*alone, cases[i], whole, {}, std::make_shared<SequenceAxis>(), &expected[i]);
+    }
+    testing::OnRanks(GetParam(), {}, [&](Device& device, Communicator& world) -> Status {
+      for (const Layout& layout : layouts) {
+        for (size_t i = 0; i < cases.size(); ++i) {
+          Wholes results;
+          RETURN_IF_ERROR(RunOnRank(device, world, cases[i], whole, layout, &results));
+          EXPECT_EQ(results.values().size(), expected[i].values().size()) << cases[i].name;
+          for (const auto& [name, values] : expected[i].values()) {
+            EXPECT_LT(Distance(results.values().at(name), values), 1e-10)
+                << cases[i].name << " " << name << ", " << layout.Name();
+          }
+        }
+      }
+      return absl::OkStatus();
+    });
+  }
+};
+
 INSTANTIATE_TEST_SUITE_P(Worlds, MixerRanksTest, ::testing::ValuesIn(WorldsOfSeveral()),
                          testing::WorldName);
 
 TEST_P(MixerRanksTest, TheTensorAxisEqualsOneRank) {
   const int size = GetParam().size;
   if (4 % size != 0) GTEST_SKIP() << "four heads";
-  for (const bool sharded : {false, true}) {
-    ExpectOneRank(testing::MixerCases(), RaggedDocuments(),
-                  {.tensor = size, .sharded_stream = sharded});
-  }
+  ExpectOneRank(testing::MixerCases(), RaggedDocuments(),
+                {{.tensor = size}, {.tensor = size, .sharded_stream = true}});
 }
 
 // Of entries with kernels of their own over ranks; softmax attention is cut by heads by some
@@ -215,27 +220,27 @@ std::vector<MixerCase> LinearCases() {
 // Pieces shorter than a convolution, documents that end where a piece does, samples shorter than
 // the axis; by every transport.
 TEST_P(MixerRanksTest, TheSequenceAxisEqualsOneRank) {
-  const int size = GetParam().size;
+  std::vector<Layout> layouts;
   for (const auto& scan : Scans()) {
     if (std::string(scan.name) == "auto") continue;  // It takes one of the others.
-    ExpectOneRank(LinearCases(), RaggedDocuments(), {.sequence = size, .scan = scan.name});
-    ExpectOneRank(LinearCases(), RaggedDocuments(),
-                  {.sequence = size, .method = "ulysses", .scan = scan.name});
+    for (const char* method : {"all_gather", "ulysses"}) {
+      layouts.push_back({.sequence = GetParam().size, .method = method, .scan = scan.name});
+    }
   }
+  ExpectOneRank(LinearCases(), RaggedDocuments(), layouts);
 }
 
 TEST_P(MixerRanksTest, LongDocumentsOverTheSequenceAxis) {
   const HostBatch host = testing::PackedDocuments({{61, 90}, {40}}, 23, 1);
-  ExpectOneRank(testing::MixerCases(), host, {.sequence = GetParam().size});
+  ExpectOneRank(testing::MixerCases(), host, {{.sequence = GetParam().size}});
 }
 
 TEST_P(MixerRanksTest, BothAxesEqualOneRank) {
-  const int size = GetParam().size;
-  if (size % 2 != 0) GTEST_SKIP() << "an even number of ranks";
-  for (const bool sharded : {false, true}) {
-    ExpectOneRank(testing::MixerCases(), RaggedDocuments(),
-                  {.tensor = 2, .sequence = size / 2, .sharded_stream = sharded});
-  }
+  const int half = GetParam().size / 2;
+  if (GetParam().size % 2 != 0) GTEST_SKIP() << "an even number of ranks";
+  ExpectOneRank(
+      testing::MixerCases(), RaggedDocuments(),
+      {{.tensor = 2, .sequence = half}, {.tensor = 2, .sequence = half, .sharded_stream = true}});
 }
 
 }  // namespace

@@ -185,6 +185,7 @@ TEST(MixersTest, NoTwoEntriesDoTheSameWithTheSameWeights) {
            {"", "deltanet", {{"heads", "4"}}},
            {"", "gated_deltanet", {{"heads", "4"}, {"head_width", "4"}, {"expand_v", "1"}}},
            {"", "kda", {{"heads", "4"}, {"head_width", "4"}}},
+           {"", "mom", {{"heads", "4"}, {"head_width", "4"}, {"expand_v", "1"}}},
            {"", "rwkv7", {{"head_width", "4"}}},
        }) {
     const MixerUnderTest under_test(c, *device);
@@ -241,6 +242,11 @@ TEST(MixersTest, WrongConfigsAreRefusedByName) {
             "kda: heads = 4 cannot be shared equally over tensor=3");
   EXPECT_EQ(ErrorOf("kda", {{"heads", "4"}, {"lower_bound", "1"}}),
             "kda: lower_bound = 1 is outside <= 0");
+  EXPECT_EQ(ErrorOf("mom", {{"heads", "4"}, {"memories", "2"}, {"top_k", "3"}}),
+            "mom: top_k = 3 of memories = 2");
+  EXPECT_EQ(
+      ErrorOf("mom", {{"heads", "4"}, {"top_k", "1"}}),
+      "mom: top_k = 1 teaches the router nothing: the weights of picked memories add up to one");
   EXPECT_EQ(ErrorOf("rwkv7", {{"head_width", "3"}}),
             "rwkv7: head_width = 3 does not divide width = 16");
 }
