@@ -18,7 +18,8 @@ Status CheckKeyNorm(absl::string_view component, const Params& params) {
 
 DeltaInputs::DeltaInputs(const Params& params, const MixerShape& shape, const HeadSizes& sizes,
                          const Scope& scope, HeadProjections* projections)
-    : sizes_(sizes),
+    : axis_(shape.tensor),
+      sizes_(sizes),
       beta_scale_(params.Bool("negative_eigenvalues") ? 2 : 1),
       q_conv_(shape.tensor, scope, "q_conv", sizes.key_heads, sizes.key_width,
               params.Int("conv_size")),
@@ -44,6 +45,11 @@ RecurrenceInputs DeltaInputs::operator()(absl::Span<const Tensor> projected,
   if (beta_scale_ != 1) in.beta = Mul(in.beta, beta_scale_);
   in.scale = 1 / std::sqrt(static_cast<double>(sizes_.key_width));
   return in;
+}
+
+void DeltaInputs::AddTraffic(UnitTraffic* traffic) const {
+  for (const ShortConvolution* conv : {&q_conv_, &k_conv_, &v_conv_}) conv->AddTraffic(traffic);
+  AddRecurrence(axis_, StateRule::kDelta, sizes_, /*decay_width=*/0, traffic);
 }
 
 }  // namespace trireme

@@ -36,9 +36,12 @@ class DeltaInputs {
 
   // From what `projections` gave: all but the decay.
   RecurrenceInputs operator()(absl::Span<const Tensor> projected, const TokenFlow& flow) const;
+  // Of the convolutions and the recurrence, which is kDelta whatever decays.
+  void AddTraffic(UnitTraffic* traffic) const;
   double Flops() const { return q_conv_.Flops() + k_conv_.Flops() + v_conv_.Flops(); }
 
  private:
+  const TensorAxis axis_;
   const HeadSizes sizes_;
   const double beta_scale_;
   const ShortConvolution q_conv_, k_conv_, v_conv_;

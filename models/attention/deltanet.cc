@@ -24,6 +24,7 @@ class DeltaNet : public TokenMixer {
 
   void AddTraffic(UnitTraffic* traffic) const override {
     projections_.AddTrafficIn(traffic);
+    delta_.AddTraffic(traffic);
     projections_.AddTrafficOut(traffic);
   }
 

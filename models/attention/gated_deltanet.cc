@@ -29,6 +29,7 @@ class GatedDeltaNet : public TokenMixer {
 
   void AddTraffic(UnitTraffic* traffic) const override {
     projections_.AddTrafficIn(traffic);
+    delta_.AddTraffic(traffic);
     projections_.AddTrafficOut(traffic);
   }
 

@@ -34,6 +34,7 @@ class Gla : public TokenMixer {
 
   void AddTraffic(UnitTraffic* traffic) const override {
     projections_.AddTrafficIn(traffic);
+    AddRecurrence(shape().tensor, StateRule::kDiagonal, sizes_, sizes_.key_width, traffic);
     projections_.AddTrafficOut(traffic);
   }
 

@@ -33,6 +33,7 @@ class Hgrn2 : public TokenMixer {
 
   void AddTraffic(UnitTraffic* traffic) const override {
     projections_.AddTrafficIn(traffic);
+    AddRecurrence(shape().tensor, StateRule::kDiagonal, sizes_, sizes_.key_width, traffic);
     norm_.AddTraffic(traffic);
     projections_.AddTrafficOut(traffic);
   }

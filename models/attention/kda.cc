@@ -33,6 +33,7 @@ class Kda : public TokenMixer {
 
   void AddTraffic(UnitTraffic* traffic) const override {
     projections_.AddTrafficIn(traffic);
+    delta_.AddTraffic(traffic);
     projections_.AddTrafficOut(traffic);
   }
 

@@ -33,6 +33,7 @@ class Lightning : public TokenMixer {
 
   void AddTraffic(UnitTraffic* traffic) const override {
     projections_.AddTrafficIn(traffic);
+    AddRecurrence(shape().tensor, StateRule::kDiagonal, sizes_, /*decay_width=*/0, traffic);
     norm_.AddTraffic(traffic);
     projections_.AddTrafficOut(traffic);
   }

@@ -34,18 +34,22 @@ class LinearAttention : public TokenMixer {
   }
 
   double ForwardFlops(const TokenLayout& layout) const override {
-    const HeadSizes state = {sizes_.heads, sizes_.heads, features_,
-                             sizes_.value_width + (normalize_ ? 1 : 0)};
     return NumTokens(layout) * (projections_.Flops() + q_map_.Flops() + k_map_.Flops() +
-                                RecurrenceFlops(StateRule::kDiagonal, state));
+                                RecurrenceFlops(StateRule::kDiagonal, StateSizes()));
   }
 
   void AddTraffic(UnitTraffic* traffic) const override {
     projections_.AddTrafficIn(traffic);
+    AddRecurrence(shape().tensor, StateRule::kDiagonal, StateSizes(), /*decay_width=*/0, traffic);
     projections_.AddTrafficOut(traffic);
   }
 
  private:
+  // With the column of the sums.
+  HeadSizes StateSizes() const {
+    return {sizes_.heads, sizes_.heads, features_, sizes_.value_width + (normalize_ ? 1 : 0)};
+  }
+
   Tensor Mix(const Tensor& x, const TokenFlow& flow) const override {
     const std::vector<Tensor> qkv = projections_.In(x, flow.num_tokens());
     RecurrenceInputs in;

@@ -61,6 +61,13 @@ Tensor NormalizedRecurrence(RecurrenceInputs in, const TokenFlow& flow) {
   return Div(Slice(both, 2, 0, v), Add(Slice(both, 2, v, 1), kLeastSum));
 }
 
+void AddRecurrence(const TensorAxis& axis, StateRule rule, const HeadSizes& sizes,
+                   int64_t decay_width, UnitTraffic* traffic) {
+  const int64_t k = sizes.key_width,
+                transition = rule == StateRule::kDiagonal ? decay_width : k * k;
+  traffic->recurrences.push_back({sizes.heads / axis.size, k, sizes.value_width, transition});
+}
+
 // Reading and writing the state; what it says of a key; what a low-rank transition adds.
 double RecurrenceFlops(StateRule rule, const HeadSizes& sizes) {
   const int products = rule == StateRule::kDiagonal ? 2 : rule == StateRule::kDelta ? 3 : 4;

@@ -51,6 +51,10 @@ Tensor ConstantDecay(const TensorAxis& axis, const Tensor& like,
 // The outputs divided by the sums of their weights, which must not be negative.
 Tensor NormalizedRecurrence(RecurrenceInputs in, const TokenFlow& flow);
 
+// What a recurrence says along the sequence axis. Of a decay that is made from the token,
+// decay_width is 1 or the key width; else 0.
+void AddRecurrence(const TensorAxis& axis, StateRule rule, const HeadSizes& sizes,
+                   int64_t decay_width, UnitTraffic* traffic);
 // Of the recurrence itself, for a token.
 double RecurrenceFlops(StateRule rule, const HeadSizes& sizes);
 double NumTokens(const TokenLayout& layout);

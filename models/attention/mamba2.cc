@@ -44,6 +44,8 @@ class Mamba2 : public TokenMixer {
 
   void AddTraffic(UnitTraffic* traffic) const override {
     projections_.AddTrafficIn(traffic);
+    for (const ShortConvolution* conv : {&x_conv_, &b_conv_, &c_conv_}) conv->AddTraffic(traffic);
+    AddRecurrence(shape().tensor, StateRule::kDiagonal, sizes_, /*decay_width=*/1, traffic);
     norm_.AddTraffic(traffic);
     projections_.AddTrafficOut(traffic);
   }

@@ -70,20 +70,29 @@ class Mom : public TokenMixer {
   }
 
   double ForwardFlops(const TokenLayout& layout) const override {
-    HeadSizes states = sizes_;
-    states.heads *= num_memories_;
-    const StateRule rule = delta_ ? StateRule::kDelta : StateRule::kDiagonal;
-    return NumTokens(layout) *
-           (projections_.Flops() + q_conv_.Flops() +
-            num_sets_ * (k_conv_.Flops() + v_conv_.Flops()) + RecurrenceFlops(rule, states));
+    return NumTokens(layout) * (projections_.Flops() + q_conv_.Flops() +
+                                num_sets_ * (k_conv_.Flops() + v_conv_.Flops()) +
+                                RecurrenceFlops(rule(), StateSizes()));
   }
 
   void AddTraffic(UnitTraffic* traffic) const override {
     projections_.AddTrafficIn(traffic);
+    q_conv_.AddTraffic(traffic);
+    for (int64_t i = 0; i < num_sets_; ++i) {
+      k_conv_.AddTraffic(traffic);
+      v_conv_.AddTraffic(traffic);
+    }
+    AddRecurrence(shape().tensor, rule(), StateSizes(), gate_.has_value() ? 1 : 0, traffic);
     projections_.AddTrafficOut(traffic);
   }
 
  private:
+  StateRule rule() const { return delta_ ? StateRule::kDelta : StateRule::kDiagonal; }
+  HeadSizes StateSizes() const {
+    const int64_t heads = sizes_.heads * num_memories_;
+    return {heads, heads, sizes_.key_width, sizes_.value_width};
+  }
+
   Tensor Mix(const Tensor& x, const TokenFlow& flow) const override {
     const std::vector<Tensor> projected = projections_.In(x, flow.num_tokens());
     const Tensor p_ne = Softmax(To(projected[2], AccumulationType(x.dtype())));
@@ -124,7 +133,7 @@ class Mom : public TokenMixer {
     const Tensor picked = Reshape(picked_nm, {n, 1, m}), mask = To(picked, projected[0].dtype());
     const Tensor q_nhd = L2Norm(SplitHeads(q_conv_(projected[0], flow), d));
     RecurrenceInputs in;
-    in.rule = delta_ ? StateRule::kDelta : StateRule::kDiagonal;
+    in.rule = rule();
     in.q = Reshape(Broadcast(Reshape(q_nhd, {n, h, 1, d}), {n, h, num_sets_, d}),
                    {n, h * num_sets_, d});
     in.k = Reshape(by_head(ks), {n, h * num_sets_, d});

@@ -35,6 +35,7 @@ class Retention : public TokenMixer {
 
   void AddTraffic(UnitTraffic* traffic) const override {
     projections_.AddTrafficIn(traffic);
+    AddRecurrence(shape().tensor, StateRule::kDiagonal, sizes_, /*decay_width=*/0, traffic);
     projections_.AddTrafficOut(traffic);
   }
 

@@ -77,6 +77,8 @@ class Rwkv7 : public TokenMixer {
 
   void AddTraffic(UnitTraffic* traffic) const override {
     AddFromStream(shape().tensor, shape().width, kStreamPurpose, traffic);
+    traffic->halos.push_back({1, shape().width});
+    AddRecurrence(shape().tensor, StateRule::kLowRank, sizes_, /*decay_width=*/0, traffic);
     projections_.AddTrafficOut(traffic);
   }
 

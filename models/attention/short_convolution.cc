@@ -28,4 +28,9 @@ Tensor ShortConvolution::operator()(const Tensor& x, const TokenFlow& flow, bool
   return silu ? Silu(y) : y;
 }
 
+void ShortConvolution::AddTraffic(UnitTraffic* traffic) const {
+  if (weight_ == nullptr || weight_->spec.global[1] == 1) return;
+  traffic->halos.push_back({weight_->spec.global[1] - 1, weight_->spec.local.size[0]});
+}
+
 }  // namespace trireme

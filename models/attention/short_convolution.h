@@ -2,6 +2,7 @@
 // has before its queries, keys and values.
 #pragma once
 
+#include "core/module/unit_traffic.h"
 #include "models/attention/token_flow.h"
 #include "parallel/layers/tensor_axis.h"
 
@@ -16,6 +17,8 @@ class ShortConvolution {
 
   // Without `silu`, what goes into it.
   Tensor operator()(const Tensor& x, const TokenFlow& flow, bool silu = true) const;
+  // Of a call.
+  void AddTraffic(UnitTraffic* traffic) const;
   double Flops() const { return weight_ == nullptr ? 0 : 2.0 * weight_->spec.global.numel(); }
 
  private:

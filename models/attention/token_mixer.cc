@@ -3,8 +3,8 @@
 namespace trireme {
 
 void TokenMixer::AddKernels(std::set<std::string>* names) const {
-  names->insert(
-      {"RecurrenceStates", "RecurrenceOutput", "RecurrenceTransition", "RecurrenceBackward"});
+  names->insert({"RecurrenceStates", "RecurrenceOutput", "RecurrenceTransition",
+                 "RecurrenceBackward", "ShortConv", "ShortConvBackward"});
 }
 
 }  // namespace trireme

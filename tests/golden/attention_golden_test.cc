@@ -60,6 +60,7 @@ std::vector<GoldenMixer> GoldenMixers() {
        {{"heads", "4"}, {"key_heads", "2"}, {"head_width", "4"}, {"expand_v", "1.5"}}},
       {"kda", "kda", kda("0")},
       {"kda_bounded", "kda", kda("-5")},
+      {"mom", "mom", {{"heads", "2"}, {"head_width", "4"}, {"expand_v", "1.5"}, {"memories", "3"}}},
       {"rwkv7",
        "rwkv7",
        {{"head_width", "8"}, {"decay_rank", "3"}, {"rate_rank", "2"}, {"gate_rank", "3"}}},

@@ -285,6 +285,33 @@ def kda_bounded(w, x):
     return kda_layer(w, x, lambda f, a: -5 * (a * f).sigmoid())
 
 
+# fla's MoM lets convolutions run over the tokens of a memory, whose neighbours then hang on the router, and in training
+# from one memory to the next; here they run over the tokens of the document. Each memory sees its own tokens alone.
+@case(wq=weight(8, WIDTH), wg=weight(12, WIDTH), router=weight(3, WIDTH), q_conv=weight(8, 4), k_conv=weight(8, 4),
+      v_conv=weight(12, 4), a_log=weight(2), dt_bias=weight(2), wo=weight(WIDTH, 12),
+      **{f"w{p}_{e}": weight(rows, WIDTH) for e in (0, 1, 2, "shared")
+         for p, rows in (("k", 8), ("v", 12), ("b", 2), ("a", 2))}, **{"o_norm.gain": weight(6, mean=1)})
+def mom(w, x):
+    q = heads(short_conv(x @ w["wq"].T, w["q_conv"]), 4)
+    p = (x @ w["router"].T).softmax(-1)
+    picked, memories = p.topk(2, -1)
+    picked = picked / picked.sum(-1, keepdim=True)
+    o = torch.zeros(x.shape[0], 2, 6)
+    for e in (0, 1, 2, "shared"):
+        rows, place = (torch.arange(x.shape[0]), None) if e == "shared" else (memories == e).nonzero(as_tuple=True)
+        if len(rows) == 0:
+            continue
+        k = heads(short_conv(x @ w[f"wk_{e}"].T, w["k_conv"]), 4)
+        v = heads(short_conv(x @ w[f"wv_{e}"].T, w["v_conv"]), 6)
+        beta = (x @ w[f"wb_{e}"].T).sigmoid()[None]
+        g = -w["a_log"].exp() * F.softplus(x @ w[f"wa_{e}"].T + w["dt_bias"])[None]
+        own, _ = hf_qwen.torch_recurrent_gated_delta_rule(*(t[:, rows] for t in (q, k, v, g, beta)),
+                                                          use_qk_l2norm_in_kernel=True)
+        own = own[0] if place is None else own[0] * picked[rows, place][:, None, None]
+        o = o.index_add(0, rows, own)
+    return (rms(o, w["o_norm.gain"]).flatten(1) * F.silu(x @ w["wg"].T)) @ w["wo"].T
+
+
 # fla says of its RWKV-7 layer that it may be wrong; this is the authors' layer of the first block (BlinkDL/RWKV-LM,
 # RWKV-v7), around fla's recurrence, which divides by sqrt(d).
 @case(**{f"x_{p}": weight(WIDTH) for p in "rwkvag"}, wr=weight(16, WIDTH), wk=weight(16, WIDTH), wv=weight(16, WIDTH),

@@ -12,13 +12,9 @@
 namespace trireme {
 namespace {
 
-constexpr char kTransformer[] = R"(
+constexpr char kRun[] = R"(
   run_dir: "unused"
   dtype: "bf16"
-  model {
-    name: "transformer" width: 24 num_layers: 4 mlp_width: 22 dropout: 0.1 layers: "S"
-    S { name: "softmax" heads: 8 kv_heads: 2 head_width: 4 qk_norm: true }
-  }
   data {
     dataset {
       name: "synthetic" vocabulary_size: 61 num_tokens: 9000 max_document_tokens: 30 validation_fraction: 0
@@ -33,6 +29,32 @@ constexpr char kTransformer[] = R"(
   bucket_bytes: 4000
 )";
 
+constexpr char kSoftmax[] = R"(
+  model {
+    name: "transformer" width: 24 num_layers: 4 mlp_width: 22 dropout: 0.1 layers: "S"
+    S { name: "softmax" heads: 8 kv_heads: 2 head_width: 4 qk_norm: true }
+  }
+)";
+
+// Every mixer.
+constexpr char kHybrid[] = R"(
+  model {
+    name: "transformer" width: 24 num_layers: 12 mlp_width: 22 layers: "ABCDEFGHIJKS"
+    A { name: "linear" heads: 4 }
+    B { name: "lightning" heads: 4 }
+    C { name: "retention" heads: 4 }
+    D { name: "gla" heads: 4 expand_k: 1 gate_rank: 3 }
+    E { name: "hgrn2" expand_ratio: 6 }
+    F { name: "mamba2" head_width: 12 state_width: 5 }
+    G { name: "deltanet" heads: 4 conv_size: 3 }
+    H { name: "gated_deltanet" heads: 4 key_heads: 2 head_width: 4 }
+    I { name: "kda" heads: 4 head_width: 4 }
+    J { name: "mom" heads: 4 head_width: 4 memories: 3 }
+    K { name: "rwkv7" head_width: 6 }
+    S { name: "softmax" heads: 4 }
+  }
+)";
+
 using Bytes = std::map<std::pair<std::string, std::string>, int64_t>;
 
 Bytes Difference(Bytes after, const Bytes& before) {
@@ -43,14 +65,15 @@ Bytes Difference(Bytes after, const Bytes& before) {
   return after;
 }
 
-RunConfig Resolved(int num_ranks, const std::string& assignments) {
+RunConfig Resolved(int num_ranks, const std::string& assignments, const char* model = kSoftmax) {
   const std::vector<std::string> set = absl::StrSplit(assignments, ' ', absl::SkipEmpty());
-  return testing::ResolvedConfig(kTransformer, num_ranks, set);
+  return testing::ResolvedConfig(absl::StrCat(kRun, model), num_ranks, set);
 }
 
 struct Layout {
   int num_ranks;
   std::string assignments;
+  const char* model = kSoftmax;
 };
 
 void PrintTo(const Layout& layout, std::ostream* out) { *out << layout.assignments; }
@@ -58,7 +81,7 @@ void PrintTo(const Layout& layout, std::ostream* out) { *out << layout.assignmen
 class RankPlanTest : public ::testing::TestWithParam<Layout> {};
 
 TEST_P(RankPlanTest, PredictsTheJournalOfAStep) {
-  const RunConfig config = Resolved(GetParam().num_ranks, GetParam().assignments);
+  const RunConfig config = Resolved(GetParam().num_ranks, GetParam().assignments, GetParam().model);
   const ComponentConfig data = ToComponentConfig(config.data().dataset());
   const auto dataset = MakeDataset(data.name, data.params, {config.data().sequence_length()});
   ASSERT_TRUE(dataset.ok()) << dataset.status();
@@ -131,7 +154,11 @@ INSTANTIATE_TEST_SUITE_P(
                "batch.global_batch_size=1"},
         Layout{6,
                "mesh.pipeline=3 mesh.replica=2 pipeline_schedule.name=interleaved "
-               "mesh.units_of_stage=1,1,1,1,1,1"}),
+               "mesh.units_of_stage=1,1,1,1,1,1"},
+        Layout{3, "mesh.sequence=3 scan.name=tree", kHybrid},
+        Layout{4, "mesh.sequence=2 mesh.tensor=2 scan.name=pipelined kv_exchange.name=ulysses",
+               kHybrid},
+        Layout{4, "mesh.tensor=4 mesh.sharded_stream=true recompute=true", kHybrid}),
     [](const auto& info) { return absl::StrCat("Layout", info.index); });
 
 TEST(RankPlanTest, RefusesWhatTheTrainerRefuses) {
