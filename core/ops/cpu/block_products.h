@@ -7,7 +7,9 @@
 // summed in order, whatever the vectors.
 #pragma once
 
+#if defined(__x86_64__)
 #include <immintrin.h>
+#endif
 
 #include <algorithm>
 #include <cstdint>

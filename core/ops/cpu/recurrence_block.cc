@@ -321,7 +321,6 @@ void RecurrenceBlock<A>::CorrectionScores(const Writer& writer, A* p) const {
     Scores(r + shape_.kp, writer, p + kN);
   } else {
     Scores(r, writer, p);
-    for (int64_t i = 0; i < kN; ++i) p[i * kN + i] = 0;
   }
 }
 

@@ -62,5 +62,6 @@ std::vector<OpCase> ShapeCases();
 std::vector<OpCase> IndexingCases();
 std::vector<OpCase> LayerCases();
 std::vector<OpCase> LossCases();
+std::vector<OpCase> TokenRunCases();
 
 }  // namespace trireme::testing

@@ -142,6 +142,7 @@ INSTANTIATE_TEST_SUITE_P(Reduction, OpSuite, ::testing::ValuesIn(ReductionCases(
 INSTANTIATE_TEST_SUITE_P(Shape, OpSuite, ::testing::ValuesIn(ShapeCases()), CaseName);
 INSTANTIATE_TEST_SUITE_P(Layer, OpSuite, ::testing::ValuesIn(LayerCases()), CaseName);
 INSTANTIATE_TEST_SUITE_P(Loss, OpSuite, ::testing::ValuesIn(LossCases()), CaseName);
+INSTANTIATE_TEST_SUITE_P(TokenRuns, OpSuite, ::testing::ValuesIn(TokenRunCases()), CaseName);
 INSTANTIATE_TEST_SUITE_P(Indexing, OpSuite, ::testing::ValuesIn(IndexingCases()), CaseName);
 
 }  // namespace
