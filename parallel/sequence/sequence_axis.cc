@@ -3,6 +3,7 @@
 #include "core/base/log.h"
 #include "parallel/sequence/sequence_recurrence.h"
 #include "parallel/sequence/token_halo.h"
+#include "parallel/sequence/unmasked_attention.h"
 
 namespace trireme {
 
@@ -72,6 +73,13 @@ RecurrenceOutputs SequenceAxis::RecurBy(const RecurrencePlan& plan, const Recurr
   if (size_ == 1) return WholeRecurrence(inputs, plan, initial_state);
   CHECK(scan_ != nullptr) << "a sequence axis that was declared only";
   return SequenceRecurrence(inputs, plan, *scan_, initial_state);
+}
+
+Tensor SequenceAxis::AttendUnmasked(const Tensor& q, const Tensor& k, const Tensor& v,
+                                    const TokenLayout& layout, double scale) const {
+  CHECK(size_ == 1 || scan_ != nullptr) << "a sequence axis that was declared only";
+  return UnmaskedAttention(q, k, v, scale, PlanRecurrence(layout, plan_.cut, rank_, false),
+                           scan_.get());
 }
 
 Tensor SequenceAxis::History(const Tensor& x, int64_t width, const TokenLayout& layout) const {

@@ -57,6 +57,9 @@ class SequenceAxis {
   // of `inputs` that it takes. Lines: the memories of the first sample, of the second ...
   RecurrenceOutputs Recur(const RecurrenceInputs& inputs, const TokenLayout& layout,
                           const MemoryRows& rows, const Tensor& initial_state = Tensor()) const;
+  // Linear attention without a mask, inside documents; see UnmaskedAttention.
+  Tensor AttendUnmasked(const Tensor& q, const Tensor& k, const Tensor& v,
+                        const TokenLayout& layout, double scale) const;
   // The `width` rows of x [n, c] before each run, [runs, width, c], wherever they are; zeros where
   // the document has not begun. Undefined when all would be zeros on every rank.
   Tensor History(const Tensor& x, int64_t width, const TokenLayout& layout) const;
