@@ -176,7 +176,7 @@ void ForProducts(const Products& p, Fn fn) {
 }
 
 void RunKernel(benchmark::State& state, StateRule rule, Decay decay, DType dtype, bool backward) {
-  constexpr int64_t kTokens = 4096;
+  constexpr int64_t kTokens = 1024;
   Problem problem(rule, decay, dtype, kTokens);
   std::vector<Candidate> candidates;
   candidates.push_back(

@@ -11,21 +11,27 @@ namespace {
 
 constexpr int64_t kN = kBlockTokens;
 
-// Whole functions for the rows of a block, which GCC vectorizes.
-template <typename T, typename A>
-[[gnu::noinline, gnu::flatten]] void WidenRows(const T* from, int64_t stride, int64_t rows,
-                                               int64_t size, A factor, A* to, int64_t width) {
-  for (int64_t r = 0; r < rows; ++r) {
-#pragma omp simd
-    for (int64_t i = 0; i < size; ++i) to[r * width + i] = factor * Load(from + r * stride + i);
+// to = factor times from over `size` elements, vectors of them at a time where both are alike.
+template <typename From, typename To, typename A>
+[[gnu::always_inline]] inline void ConvertRow(const From* from, int64_t size, A factor, To* to) {
+  int64_t i = 0;
+  if constexpr (std::is_same_v<From, To>) {
+    typedef A Unaligned __attribute__((vector_size(kVectorBytes), may_alias, aligned(alignof(A))));
+    for (; i + Simd<A>::kLanes <= size; i += Simd<A>::kLanes) {
+      *reinterpret_cast<Unaligned*>(to + i) =
+          factor * *reinterpret_cast<const Unaligned*>(from + i);
+    }
   }
-}
-template <typename T, typename A>
-[[gnu::noinline, gnu::flatten]] void NarrowRows(const A* from, int64_t width, int64_t rows,
-                                                int64_t size, A factor, T* to, int64_t stride) {
-  for (int64_t r = 0; r < rows; ++r) {
 #pragma omp simd
-    for (int64_t i = 0; i < size; ++i) Store(to + r * stride + i, factor * from[r * width + i]);
+  for (int64_t j = i; j < size; ++j) Store(to + j, factor * Load(from + j));
+}
+// Functions of their own for the rows of a block, which GCC vectorizes.
+template <typename From, typename To, typename A>
+[[gnu::noinline, gnu::flatten]] void ConvertRows(const From* from, int64_t from_stride,
+                                                 int64_t rows, int64_t size, A factor, To* to,
+                                                 int64_t to_stride) {
+  for (int64_t r = 0; r < rows; ++r) {
+    ConvertRow(from + r * from_stride, size, factor, to + r * to_stride);
   }
 }
 
@@ -74,7 +80,7 @@ void LoadRows(const View& x, int64_t first, int64_t present, int64_t head, int64
   const int64_t stride = x.strides[0];
   const int64_t at = first * stride + head / (heads / x.sizes[1]) * x.strides[1];
   WithElements<A>(x, [=, &x](auto* data) {
-    WidenRows(data + at, stride, present, x.sizes[2], factor, to, width);
+    ConvertRows(data + at, stride, present, x.sizes[2], factor, to, width);
   });
 }
 
@@ -83,7 +89,7 @@ void StoreRows(const A* from, int64_t width, A factor, const View& x, int64_t fi
                int64_t present, int64_t head) {
   const int64_t stride = x.sizes[1] * x.sizes[2], at = first * stride + head * x.sizes[2];
   WithElements<A>(x, [=, &x](auto* data) {
-    NarrowRows(from, width, present, x.sizes[2], factor, data + at, stride);
+    ConvertRows(from, width, present, x.sizes[2], factor, data + at, stride);
   });
 }
 
