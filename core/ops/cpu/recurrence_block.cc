@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <type_traits>
 
+#include "core/ops/cpu/channel_scores.h"
 #include "core/ops/cpu/element.h"
 #include "core/ops/cpu/vector_math.h"
 
@@ -58,17 +59,6 @@ constexpr Identity<A> kIdentity;
 template <typename A>
 void Times(const A* a, const A* b, int64_t size, A* to) {
   ForVectors<A>(size, [=](int64_t i) { At(to + i) = At(a + i) * At(b + i); });
-}
-
-// fn(i, x e^{G_i - G_j}) for the rows i from j on.
-template <typename A, typename Fn>
-[[gnu::always_inline]] inline void WalkDown(VectorOf<A> x, const A* alpha, int64_t kp, int64_t j,
-                                            Fn fn) {
-  fn(j, x);
-  for (int64_t i = j + 1; i < kN; ++i) {
-    x *= At(alpha + i * kp);
-    fn(i, x);
-  }
 }
 
 }  // namespace
@@ -264,59 +254,21 @@ void RecurrenceBlock<A>::Decay(const A* x, const A* decays, A* to) const {
 
 template <typename A>
 void RecurrenceBlock<A>::Scores(const A* reader, const Writer& writer, A* p) const {
-  if (by_channel_) return ScoresByChannel(reader, writer.x, p);
+  if (by_channel_) return ChannelScores(reader, writer.x, alpha_, shape_.kp, p);
   Multiply<A>(kN, kN, shape_.key, {reader, shape_.kp}, writer.x_columns, kN, p, kN);
   Times(p, weights_, kN * kN, p);
-}
-
-template <typename A>
-void RecurrenceBlock<A>::ScoresByChannel(const A* reader, const A* x, A* p) const {
-  constexpr int64_t kLanes = Simd<A>::kLanes;
-  const int64_t kp = shape_.kp;
-  alignas(64) A by_column[kN * kN];  // The transpose.
-  for (int64_t j = 0; j < kN; ++j) {
-    VectorOf<A> sum[kN] = {};
-    ForVectors<A>(kp, [&](int64_t c) {
-      WalkDown(At(x + j * kp + c), alpha_ + c, kp, j, [&](int64_t i, VectorOf<A> decayed) {
-        sum[i] = MultiplyAdd(At(reader + i * kp + c), decayed, sum[i]);
-      });
-    });
-    // Sums over lanes, a vector of rows at a time.
-    for (int64_t part = 0; part < kN; part += kLanes) {
-      VectorOf<A> lanes[kLanes];
-      std::copy(sum + part, sum + part + kLanes, lanes);
-      At(by_column + j * kN + part) = SumsOfLanes<A>(lanes);
-    }
-  }
-  Transpose<A>(kN, kN, by_column, kN, p, kN);
 }
 
 template <typename A>
 void RecurrenceBlock<A>::ScoresBackward(A* dp, const A* reader, const Writer& writer, A* dreader,
                                         A* dx) const {
   const int64_t kp = shape_.kp;
-  if (!by_channel_) {
-    Times(dp, weights_, kN * kN, dp);
-    Multiply<A>(kN, kp, kN, {dp, kN}, writer.x, kp, dreader, kp, {true});
-    Multiply<A>(kN, kp, kN, {dp, kN, true}, reader, kp, dx, kp, {true});
-    return;
+  if (by_channel_) {
+    return ChannelScoresBackward(dp, reader, writer.x, alpha_, kp, dreader, dx);
   }
-  ForVectors<A>(kp, [&](int64_t c) {
-    for (int64_t j = 0; j < kN; ++j) {
-      WalkDown(At(writer.x + j * kp + c), alpha_ + c, kp, j, [&](int64_t i, VectorOf<A> decayed) {
-        A* to = dreader + i * kp + c;
-        At(to) = MultiplyAdd(Broadcast(dp[i * kN + j]), decayed, At(to));
-      });
-      // sum over i of dp_ij e^{G_i - G_j} reader_i, by Horner's rule from the last row on.
-      VectorOf<A> sum{};
-      for (int64_t i = kN - 1; i > j; --i) {
-        sum = MultiplyAdd(Broadcast(dp[i * kN + j]), At(reader + i * kp + c), sum);
-        sum *= At(alpha_ + i * kp + c);
-      }
-      A* to = dx + j * kp + c;
-      At(to) += MultiplyAdd(Broadcast(dp[j * kN + j]), At(reader + j * kp + c), sum);
-    }
-  });
+  Times(dp, weights_, kN * kN, dp);
+  Multiply<A>(kN, kp, kN, {dp, kN}, writer.x, kp, dreader, kp, {true});
+  Multiply<A>(kN, kp, kN, {dp, kN, true}, reader, kp, dx, kp, {true});
 }
 
 template <typename A>

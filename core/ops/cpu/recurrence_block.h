@@ -21,11 +21,10 @@
 
 #include "core/ops/cpu/attention_block.h"
 #include "core/ops/cpu/block_products.h"
+#include "core/ops/cpu/channel_scores.h"
 #include "core/ops/recurrence.h"
 
 namespace trireme {
-
-inline constexpr int64_t kBlockTokens = 16;
 
 // Widths of the keys and values, and as the scratch has them, in whole vectors.
 struct BlockShape {
@@ -109,7 +108,6 @@ class RecurrenceBlock {
   void LoadDecays(int64_t first, int64_t present, int64_t head);
   void SpreadDecays();
   void MultiplyDecays();
-  void ScoresByChannel(const A* reader, const A* x, A* p) const;
 
   const RecurrenceTokens& tokens_;
   const BlockShape shape_;
