@@ -139,8 +139,9 @@ RecurrenceProblem::RecurrenceProblem(Device& device, const RecurrenceCase& kind,
   c.runs.assign(lines, {0, 0});  // As many initial states.
   tensors = RecurrenceTensors(device, c, dtype, rounded);
   const Tensor& v = tensors[2];
-  dout = RandomTensor(device, v.shape(), 91, 1, dtype);
-  dfinal = RandomTensor(device, {lines, v.dim(1), c.key, c.value}, 92, 1, AccumulationType(dtype));
+  dout = RandomTensor(device, v.shape(), 91, 1, rounded).CopyTo(dtype);
+  dfinal = RandomTensor(device, {lines, v.dim(1), c.key, c.value}, 92, 1, rounded)
+               .CopyTo(AccumulationType(dtype));
 }
 
 std::string RecurrenceProblem::Name() const {

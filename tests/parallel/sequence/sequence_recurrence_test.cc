@@ -86,5 +86,77 @@ TEST_P(SequenceRecurrenceTest, EqualsOneRankInF64) {
   });
 }
 
+double SquaredDistance(const std::vector<double>& a, const std::vector<double>& b) {
+  double sum = 0;
+  for (size_t i = 0; i < a.size(); ++i) sum += (a[i] - b[i]) * (a[i] - b[i]);
+  return sum;
+}
+
+// The distance of all ranks to the result in f64: at most twice that of one rank.
+TEST_P(SequenceRecurrenceTest, RoundsLikeOneRank) {
+  const auto device = MakeCpuDevice();
+  for (const DType dtype : {DType::kF32, DType::kBF16}) {
+    for (const RecurrenceCase& kind : testing::EveryKind(Small())) {
+      if (kind.decay != Decay::kScalar) continue;
+      const SampleSet set = SampleSets()[0];
+      const RecurrenceProblem exact(*device, kind, set, DType::kF64, dtype);
+      const RecurrenceProblem rounded(*device, kind, set, dtype, dtype);
+      const RecurrenceValues want = exact.OnOneRank(), one_rank = rounded.OnOneRank();
+      for (const ScanSetup& setup : ScanSetups()) {
+        testing::OnRanks(GetParam(), {}, [&](Device& device, Communicator& world) -> Status {
+          const AffineScan scan(*PlanScan(setup.scan, setup.params), world);
+          const RecurrenceValues got = rounded.OnThisRank(device, scan, setup.cut);
+          const RecurrenceValues part = exact.PartOf(want, world, setup.cut);
+          std::vector<double> squares;
+          for (size_t i = 0; i < got.size(); ++i) {
+            squares.push_back(SquaredDistance(got[i], part[i]));
+          }
+          const Tensor sums =
+              Tensor::FromHost<double>(device, {static_cast<int64_t>(squares.size())}, squares);
+          RETURN_IF_ERROR(world.AllReduce(sums, {.purpose = "distances"})->Wait());
+          for (size_t i = 0; i < got.size(); ++i) {
+            const double limit = 2 * std::sqrt(SquaredDistance(one_rank[i], want[i]));
+            EXPECT_LE(std::sqrt(sums.ToVector()[i]), limit + 1e-7)
+                << setup.Name() << " " << kind.name << " " << DTypeName(dtype) << " "
+                << testing::kRecurrenceNames[i];
+          }
+          return absl::OkStatus();
+        });
+      }
+    }
+  }
+}
+
+// Without a gradient the output has the same bits, and nothing is kept.
+TEST_P(SequenceRecurrenceTest, ForwardAlone) {
+  const auto device = MakeCpuDevice();
+  RecurrenceCase kind = Small();
+  kind.decay = Decay::kChannel;
+  const RecurrenceProblem problem(*device, kind, SampleSets()[0]);
+  testing::OnRanks(GetParam(), {}, [&](Device& device, Communicator& world) {
+    const SequenceCut cut = SequenceCut::kZigzag;
+    const AffineScan scan(*PlanScan("tree", {}), world);
+    const std::vector<int64_t> rows = problem.RowsOf(cut, world.size(), world.rank());
+    const auto take = [&](int i) { return testing::TakeRows(device, problem.tensors[i], rows); };
+    RecurrenceInputs x;
+    x.q = take(0);
+    x.k = take(1);
+    x.v = take(2);
+    x.log_decay = take(3);
+    x.v.set_requires_grad();
+    const RecurrencePlan plan = problem.PlanOf(cut, world.size(), world.rank());
+    const auto run = [&] { return SequenceRecurrence(x, plan, scan, problem.tensors[7]); };
+    const std::vector<double> with = run().out.ToVector();
+    const NoGrad no_grad;
+    const int64_t before = device.stats().current_total_bytes;
+    const RecurrenceOutputs outputs = run();
+    EXPECT_EQ(outputs.out.ToVector(), with);
+    EXPECT_FALSE(outputs.out.requires_grad());
+    const int64_t kept = outputs.out.numel() + problem.dfinal.numel();
+    EXPECT_LE(device.stats().current_total_bytes - before, 8 * kept + 1024);
+    return absl::OkStatus();
+  });
+}
+
 }  // namespace
 }  // namespace trireme
