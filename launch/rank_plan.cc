@@ -155,6 +155,7 @@ class StepWalk {
                    &traffic_);
     }
     for (const RecurrenceHeads& heads : said.recurrences) {
+      if (pass == Pass::kBackward && !heads.backward) continue;
       AddScanTraffic(sequence_.scan_plan(), sequence_.plan().cut, heads, tokens.segments,
                      sequence_.rank(), dtype_, pass, &traffic_);
     }

@@ -32,6 +32,7 @@ struct RecurrenceHeads {
   // Elements of what a head's tokens do to a state, where other ranks do not know it: 0 without a
   // decay or with a constant one, 1, the key width, or its square.
   int64_t transition = 0;
+  bool backward = true;  // Whether a gradient goes back through it.
   int64_t memories = 1;  // States that a sample has of each head; their decays are never known.
 };
 

@@ -42,6 +42,7 @@ class Mom : public TokenMixer {
         top_k_(params.Int("top_k")),
         num_memories_(picked_memories_ + (params.Bool("shared_memory") ? 1 : 0)),
         num_sets_(params.Bool("single_kv") ? 1 : num_memories_),
+        balance_(params.Float("balance")),
         projections_(shape.tensor, scope, shape.width),
         q_conv_(shape.tensor, scope, "q_conv", sizes.heads, sizes.key_width,
                 params.Int("conv_size")),
@@ -83,6 +84,8 @@ class Mom : public TokenMixer {
       v_conv_.AddTraffic(traffic);
     }
     AddRecurrence(shape().tensor, rule(), StateSizes(), gate_.has_value() ? 1 : 0, traffic);
+    if (balance_ > 0)
+      traffic->recurrences.push_back({1, 1, picked_memories_, 0, /*backward=*/false});
     projections_.AddTrafficOut(traffic);
   }
 
@@ -102,8 +105,21 @@ class Mom : public TokenMixer {
     const Tensor o_nhmv = Remember(projected, flow, WithShared(picked_ne));
     const Tensor weights =
         To(Reshape(weights_nm, {flow.num_tokens(), 1, num_memories_, 1}), x.dtype());
-    const Tensor o_nhv = Sum(Mul(o_nhmv, weights), 2);
+    Tensor o_nhv = Sum(Mul(o_nhmv, weights), 2);
+    if (flow.training() && balance_ > 0) o_nhv = AddLoss(o_nhv, Imbalance(p_ne, picked_ne, flow));
     return projections_.Out(SwiGlu(projected[1], JoinHeads(norm_(o_nhv))));
+  }
+
+  // How often tokens so far picked each memory, from a state that adds up: one head, one row. The
+  // ranks of the tensor axis have it alike, and their gradients of the router are added up.
+  Tensor Imbalance(const Tensor& p_ne, const Tensor& picked_ne, const TokenFlow& flow) const {
+    const int64_t n = p_ne.dim(0), e = picked_memories_;
+    RecurrenceInputs in;
+    in.q = in.k = Tensor::Full(p_ne.device(), {n, 1, 1}, p_ne.dtype(), 1);
+    in.v = Reshape(picked_ne, {n, 1, e});
+    const Tensor counts_ne = Reshape(flow.Recur(in), {n, e});
+    const Tensor shares_ne = Div(counts_ne, Sum(counts_ne, 1, /*keep_dim=*/true));
+    return Mul(Sum(Mul(p_ne, shares_ne)), balance_ * static_cast<double>(e) / shape().tensor.size);
   }
 
   // A column of ones for the shared memory.
@@ -151,6 +167,7 @@ class Mom : public TokenMixer {
   const bool delta_;
   const int64_t picked_memories_, top_k_, num_memories_;
   const int64_t num_sets_;  // Of keys, values and gates.
+  const double balance_;
   HeadProjections projections_;
   const ShortConvolution q_conv_, k_conv_, v_conv_;
   std::optional<DecayGate> gate_;

@@ -92,6 +92,32 @@ TEST(TransformerTest, GradientsQkNormWindow) {
   ExpectGradients(Config({}, {{"qk_norm", "true"}, {"window", "3"}}));
 }
 
+ComponentConfig Hybrid() {
+  ComponentConfig config = Config(
+      {{"layers", "LLLS"}, {"num_layers", "4"}, {"norm_epsilon", "1e-2"}, {"dropout", "0.2"}});
+  config.parts["L"] = {
+      "gated_deltanet", {{"heads", "2"}, {"head_width", "4"}, {"expand_v", "1"}}, {}};
+  return config;
+}
+TEST(TransformerTest, GradientsHybrid) { ExpectGradients(Hybrid()); }
+
+TEST(TransformerTest, AHybridLearns) {
+  auto device = testing::MakeTestDevice();
+  const std::unique_ptr<Model> model = Make(Hybrid(), *device);
+  const HostBatch host = PackedDocuments(kRagged, kVocab, 1);
+  const double before = LossOf(*model, host, *device);
+  for (int step = 0; step < 20; ++step) {
+    const Batch batch = ToDevice(host, *device);
+    GradientBuffers gradients(model->parameters(), *device);
+    const Tensor loss = ForwardLoss(*model, batch, Training(batch), /*recompute=*/step % 2 == 1);
+    Backward({loss}, {Tensor()}, gradients);
+    for (int i = 0; i < gradients.size(); ++i) {
+      model->parameters().parameters()[i]->owned.Accumulate(gradients.gradient(i), -0.02);
+    }
+  }
+  EXPECT_LT(LossOf(*model, host, *device), 0.5 * before);
+}
+
 TEST(TransformerTest, PackedDocumentsDoNotSeeEachOther) {
   auto device = testing::MakeTestDevice();
   const std::unique_ptr<Model> model = Make(Config(), *device);

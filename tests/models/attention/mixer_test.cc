@@ -2,6 +2,7 @@
 // no two of them do the same. Values are compared with other implementations in tests/golden.
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <map>
 #include <set>
@@ -57,7 +58,9 @@ TEST_P(MixerTest, GradientsOfInputsAndParameters) {
   testing::ExpectGradientsMatch(
       [&](const std::vector<Tensor>& values) {
         for (size_t i = 0; i < parameters.size(); ++i) parameters[i]->working = values[i + 1];
-        return (*under_test.mixer)(values[0], ContextOf(layout));
+        ForwardContext context = ContextOf(layout);
+        context.training = false;  // Which adds losses of its own.
+        return (*under_test.mixer)(values[0], context);
       },
       inputs, 1e-6, /*full_limit=*/0);
 }
@@ -249,6 +252,59 @@ TEST(MixersTest, WrongConfigsAreRefusedByName) {
       "mom: top_k = 1 teaches the router nothing: the weights of picked memories add up to one");
   EXPECT_EQ(ErrorOf("rwkv7", {{"head_width", "3"}}),
             "rwkv7: head_width = 3 does not divide width = 16");
+}
+
+// The gradient of the router, when nothing else has one, is that of the loss in mom.h.
+TEST(MixersTest, TheRouterOfMomIsBalanced) {
+  const auto device = testing::MakeTestDevice();
+  const int e = 4, top_k = 2;
+  const MixerUnderTest under_test(
+      {"", "mom", {{"heads", "4"}, {"head_width", "4"}, {"memories", "4"}, {"balance", "0.5"}}},
+      *device);
+  const HostBatch host = RaggedDocuments();
+  const auto n = static_cast<int64_t>(host.tokens.size());
+  const Tensor x = RandomTensor(*device, {n, kMixerWidth}, 3);
+  GradientBuffers sink(under_test.parameters, *device);
+  const Tensor y = (*under_test.mixer)(x, ContextOf(LayoutOf(host, *device)));
+  Backward({y}, {Tensor::Zeros(*device, y.shape(), y.dtype())}, sink);
+
+  const auto& parameters = under_test.parameters.parameters();
+  const std::vector<double> xs = x.ToVector();
+  for (size_t i = 0; i < parameters.size(); ++i) {
+    std::vector<double> expected(parameters[i]->spec.global.numel());
+    if (parameters[i]->spec.path == "mixer.router") {
+      const std::vector<double> router = parameters[i]->working.ToVector();
+      int64_t row = 0;
+      for (const Segment& document : host.documents) {
+        std::vector<double> counts(e, 0);
+        for (int64_t t = 0; t < document.length; ++t, ++row) {
+          std::vector<double> p(e);
+          double sum = 0, mean = 0;
+          for (int k = 0; k < e; ++k) {
+            double logit = 0;
+            for (int64_t c = 0; c < kMixerWidth; ++c) {
+              logit += router[k * kMixerWidth + c] * xs[row * kMixerWidth + c];
+            }
+            sum += p[k] = std::exp(logit);
+          }
+          std::vector<int> order = {0, 1, 2, 3};
+          std::sort(order.begin(), order.end(), [&](int a, int b) { return p[a] > p[b]; });
+          for (int k = 0; k < top_k; ++k) counts[order[k]] += 1;
+          const auto share = [&](int k) { return counts[k] / (top_k * (t + 1.0)); };
+          for (int k = 0; k < e; ++k) mean += (p[k] /= sum) * share(k);
+          for (int k = 0; k < e; ++k) {
+            for (int64_t c = 0; c < kMixerWidth; ++c) {
+              expected[k * kMixerWidth + c] +=
+                  0.5 * e * p[k] * (share(k) - mean) * xs[row * kMixerWidth + c];
+            }
+          }
+        }
+      }
+      EXPECT_NE(expected[0], 0);
+    }
+    sink.ZeroIfUntouched(i);
+    EXPECT_LT(Distance(sink.gradient(i).ToVector(), expected), 1e-12) << parameters[i]->spec.path;
+  }
 }
 
 // Windows make the cache forget, so that it does not grow with the sequence.
