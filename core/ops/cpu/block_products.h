@@ -95,24 +95,14 @@ template <typename A, int kRows, int kVectors, bool kTransposed>
 [[gnu::noinline]] void MultiplyTile(int64_t k, const A* a, int64_t lda, const A* b, int64_t ldb,
                                     A* c, int64_t ldc, Keep<A> keep) {
   constexpr int64_t kLanes = Simd<A>::kLanes;
-  VectorOf<A> sum[kRows][kVectors];
-#pragma GCC unroll 16
-  for (int r = 0; r < kRows; ++r) {
-#pragma GCC unroll 4
-    for (int v = 0; v < kVectors; ++v) sum[r][v] = VectorOf<A>{};
-  }
-  if (keep.any) {
-    const A* old = keep.from != nullptr ? keep.from : c;
+  VectorOf<A> sum[kRows][kVectors] = {};
+  const auto for_all = [&](auto fn) __attribute__((always_inline)) {
 #pragma GCC unroll 16
     for (int r = 0; r < kRows; ++r) {
 #pragma GCC unroll 4
-      for (int v = 0; v < kVectors; ++v) {
-        sum[r][v] = At(old + r * ldc + v * kLanes);
-        if (keep.row_factors != nullptr) sum[r][v] *= keep.row_factors[r];
-        if (keep.column_factors != nullptr) sum[r][v] *= At(keep.column_factors + v * kLanes);
-      }
+      for (int v = 0; v < kVectors; ++v) fn(r, v, sum[r][v]);
     }
-  }
+  };
   for (int64_t s = 0; s < k; ++s) {
     VectorOf<A> right[kVectors];
 #pragma GCC unroll 4
@@ -124,11 +114,22 @@ template <typename A, int kRows, int kVectors, bool kTransposed>
       for (int v = 0; v < kVectors; ++v) sum[r][v] = MultiplyAdd(left, right[v], sum[r][v]);
     }
   }
-#pragma GCC unroll 16
-  for (int r = 0; r < kRows; ++r) {
-#pragma GCC unroll 4
-    for (int v = 0; v < kVectors; ++v) At(c + r * ldc + v * kLanes) = sum[r][v];
+  // What was there comes last, so that the products need not wait for it.
+  if (keep.any) {
+    const A* old = keep.from != nullptr ? keep.from : c;
+    if (keep.row_factors != nullptr) {
+      for_all([&](int r, int v, VectorOf<A>& x) {
+        x = MultiplyAdd(Broadcast(keep.row_factors[r]), At(old + r * ldc + v * kLanes), x);
+      });
+    } else if (keep.column_factors != nullptr) {
+      for_all([&](int r, int v, VectorOf<A>& x) {
+        x = MultiplyAdd(At(keep.column_factors + v * kLanes), At(old + r * ldc + v * kLanes), x);
+      });
+    } else {
+      for_all([&](int r, int v, VectorOf<A>& x) { x += At(old + r * ldc + v * kLanes); });
+    }
   }
+  for_all([&](int r, int v, VectorOf<A>& x) { At(c + r * ldc + v * kLanes) = x; });
 }
 
 // c[m, n] = a[m, k] b[k, n], or added to c. m is a multiple of kProductRows, n of a vector.
