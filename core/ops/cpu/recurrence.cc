@@ -66,7 +66,7 @@ class Chain {
       if (results.states.defined() && offset % kChunkTokens == 0) {
         StoreState(results.states, run.first_chunk + offset / kChunkTokens, head);
       }
-      block_.Load(t, present, head, /*with_q=*/results.out.defined());
+      block_.Load(t, present, head, {.q = results.out.defined(), .r = true});
       if (block_.solves()) {
         block_.Solve(state_);
         Store(results.pseudo_values, block_.corrections().y, t, present, head);
@@ -85,7 +85,7 @@ class Chain {
                 const View& out) {
     for (int64_t t = begin; t < end; t += kN) {
       const int64_t present = std::min(kN, end - t);
-      block_.Load(t, present, head, /*with_q=*/true);
+      block_.Load(t, present, head, {.q = true, .r = false});
       if (block_.solves()) block_.LoadPseudoValues(pseudo_values, t, present, head);
       block_.Output(state_, out_);
       Store(out, out_, t, present, head);
@@ -100,7 +100,7 @@ class Chain {
     std::fill(before, before + s_.kp, A(0));
     for (int64_t t = run.begin; t < run.end; t += kN) {
       const int64_t present = std::min(kN, run.end - t);
-      block_.Load(t, present, head, /*with_q=*/true);
+      block_.Load(t, present, head, {.q = true, .r = false});
       for (int64_t i = 0; i < present; ++i) {
         A* row = block_.q_from_start + i * s_.kp;
         SimdLoop(s_.kp, [=](int64_t c) { row[c] *= Exp(before[c]); });

@@ -101,7 +101,7 @@ class BackwardChain {
     }
     Transpose(kp, vp, dstate_columns_, vp, state_columns_[0], kp);
     for (int64_t b = 0; b + 1 < blocks; ++b) {
-      LoadBlock(begin + b * kN, kN, head, /*with_q=*/false);
+      LoadBlock(begin + b * kN, kN, head, {.q = false, .r = false});
       A* next = state_columns_[b + 1];
       for (int w = 0; w < block_.num_writers(); ++w) {
         const auto& writer = block_.writer(w);
@@ -112,14 +112,15 @@ class BackwardChain {
     }
   }
 
-  void LoadBlock(int64_t first, int64_t present, int64_t head, bool with_q) {
-    block_.Load(first, present, head, with_q);
+  void LoadBlock(int64_t first, int64_t present, int64_t head,
+                 typename RecurrenceBlock<A>::Readers readers) {
+    block_.Load(first, present, head, readers);
     if (block_.solves()) block_.LoadPseudoValues(args_.pseudo_values, first, present, head);
   }
 
   void RunBlock(int64_t first, int64_t present, int64_t head, const A* state_columns) {
     const int64_t kp = s_.kp, vp = s_.vp, keys = kN * kp;
-    LoadBlock(first, present, head, /*with_q=*/true);
+    LoadBlock(first, present, head, {.q = true, .r = true});
     LoadRows<A>(args_.dout, first, present, head, heads_, 1, vp, dout_);
     Transpose(kp, vp, dstate_, vp, dstate_columns_, kp);
     const bool decays = args_.dlog_decay.defined();

@@ -131,7 +131,7 @@ void RecurrenceBlock<A>::LoadPseudoValues(const View& x, int64_t first, int64_t 
 }
 
 template <typename A>
-void RecurrenceBlock<A>::Load(int64_t first, int64_t present, int64_t head, bool with_q) {
+void RecurrenceBlock<A>::Load(int64_t first, int64_t present, int64_t head, Readers readers) {
   const int64_t kp = shape_.kp, keys = kN * kp;
   const auto load = [&](const View& x, int64_t width, A factor, A* to) {
     LoadRows(x, first, present, head, heads_, factor, width, to);
@@ -139,7 +139,7 @@ void RecurrenceBlock<A>::Load(int64_t first, int64_t present, int64_t head, bool
   LoadDecays(first, present, head);
   load(tokens_.k, kp, 1, k);
   if (reads_v_) load(tokens_.v, shape_.vp, 1, v);
-  if (with_q) {
+  if (readers.q) {
     load(tokens_.q, kp, static_cast<A>(tokens_.scale), q);
     Decay(q, from_start, q_from_start);
   }
@@ -149,22 +149,26 @@ void RecurrenceBlock<A>::Load(int64_t first, int64_t present, int64_t head, bool
     load(strengths, 1, 1, beta);
     A* b = corrections().x;
     for (int64_t i = 0; i < kN; ++i) {
-      ForVectors<A>(kp, [&](int64_t c) {
-        At(r + i * kp + c) = -At(k + i * kp + c);
-        At(b + i * kp + c) = beta[i] * At(k + i * kp + c);
-      });
+      ForVectors<A>(kp, [&](int64_t c) { At(b + i * kp + c) = beta[i] * At(k + i * kp + c); });
     }
   } else if (rule_ == StateRule::kLowRank) {
-    load(tokens_.a, kp, 1, r);
     load(tokens_.b, kp, 1, corrections().x);
   }
-  if (solves()) {
+  if (readers.r && solves()) {
+    if (rule_ == StateRule::kDelta) {
+      ForVectors<A>(keys, [&](int64_t i) { At(r + i) = -At(k + i); });
+    } else {
+      load(tokens_.a, kp, 1, r);
+    }
     std::fill(r + keys, r + keys + kp, A(0));
     Decay(r, r_decays(), r_from_start);
   }
+  const bool scores = readers.q || (readers.r && solves());
   for (int w = 0; w < num_writers_; ++w) {
     Decay(writers_[w].x, to_end, writers_[w].x_to_end);
-    if (!by_channel_) Transpose(kN, kp, writers_[w].x, kp, writers_[w].x_columns, kN);
+    if (scores && !by_channel_) {
+      Transpose(kN, kp, writers_[w].x, kp, writers_[w].x_columns, kN);
+    }
   }
 }
 

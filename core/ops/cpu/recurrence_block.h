@@ -61,8 +61,11 @@ class RecurrenceBlock {
   RecurrenceBlock(const RecurrenceTokens& tokens, const BlockShape& shape, bool reads_v);
   void TakeScratch(ScratchLayout* layout);
 
-  // Tokens [first, first + present) of a head; q only on request.
-  void Load(int64_t first, int64_t present, int64_t head, bool with_q);
+  // Tokens [first, first + present) of a head: what they write, and of the readers those asked for.
+  struct Readers {
+    bool q, r;
+  };
+  void Load(int64_t first, int64_t present, int64_t head, Readers readers);
 
   // p [16, 16] = the scores of a reader against a writer.
   void Scores(const A* reader, const Writer& writer, A* p) const;
