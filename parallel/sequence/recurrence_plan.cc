@@ -18,6 +18,42 @@ int SlotAfter(int previous, int rank, absl::Span<const int> owners, int64_t samp
   return static_cast<int>(slot - owners.begin());
 }
 
+// By sample and position.
+class Documents {
+ public:
+  explicit Documents(absl::Span<const Segment> documents)
+      : sorted_(documents.begin(), documents.end()) {
+    std::sort(sorted_.begin(), sorted_.end(), Before);
+  }
+
+  // The runs of a segment whose first token is row `row`.
+  void AppendRuns(const Segment& segment, int64_t row, std::vector<DocumentRun>* runs) const {
+    int64_t position = segment.begin;
+    const int64_t end = segment.begin + segment.length;
+    while (position < end) {
+      // The last document that begins here or before; an empty one has no tokens.
+      auto next = std::upper_bound(sorted_.begin(), sorted_.end(),
+                                   Segment{segment.sample, position, 0}, Before);
+      while (next != sorted_.begin() && (next - 1)->length == 0) --next;
+      CHECK(next != sorted_.begin()) << "sample " << segment.sample << " has no document";
+      const Segment& document = *(next - 1);
+      const int64_t last = std::min(end, document.begin + document.length);
+      CHECK(document.sample == segment.sample && position < last)
+          << "position " << position << " of sample " << segment.sample << " is in no document";
+      runs->push_back({{row, row + last - position}, segment.sample, position, document});
+      row += last - position;
+      position = last;
+    }
+  }
+
+ private:
+  static bool Before(const Segment& a, const Segment& b) {
+    return std::tie(a.sample, a.begin) < std::tie(b.sample, b.begin);
+  }
+
+  std::vector<Segment> sorted_;
+};
+
 }  // namespace
 
 std::vector<int64_t> SamplesOf(const TokenLayout& layout) {
@@ -29,30 +65,12 @@ std::vector<int64_t> SamplesOf(const TokenLayout& layout) {
 
 std::vector<DocumentRun> DocumentRuns(absl::Span<const Segment> segments,
                                       absl::Span<const Segment> documents) {
-  std::vector<Segment> sorted(documents.begin(), documents.end());
-  const auto before = [](const Segment& a, const Segment& b) {
-    return std::tie(a.sample, a.begin) < std::tie(b.sample, b.begin);
-  };
-  std::sort(sorted.begin(), sorted.end(), before);
+  const Documents sorted(documents);
   std::vector<DocumentRun> runs;
   int64_t row = 0;
   for (const Segment& segment : segments) {
-    int64_t position = segment.begin;
-    const int64_t end = segment.begin + segment.length;
-    while (position < end) {
-      // The last document that begins here or before; an empty one has no tokens.
-      auto next = std::upper_bound(sorted.begin(), sorted.end(),
-                                   Segment{segment.sample, position, 0}, before);
-      while (next != sorted.begin() && (next - 1)->length == 0) --next;
-      CHECK(next != sorted.begin()) << "sample " << segment.sample << " has no document";
-      const Segment& document = *(next - 1);
-      const int64_t last = std::min(end, document.begin + document.length);
-      CHECK(document.sample == segment.sample && position < last)
-          << "position " << position << " of sample " << segment.sample << " is in no document";
-      runs.push_back({{row, row + last - position}, segment.sample, position, document});
-      row += last - position;
-      position = last;
-    }
+    sorted.AppendRuns(segment, row, &runs);
+    row += segment.length;
   }
   return runs;
 }
@@ -65,6 +83,7 @@ RecurrencePlan PlanRecurrence(const TokenLayout& layout, SequenceCut cut, int ra
   plan.num_lines = static_cast<int64_t>(pieces.size());
   plan.resets.assign(plan.num_slots(), std::vector<uint8_t>(plan.num_lines, 0));
   plan.tokens.assign(plan.num_slots(), std::vector<int64_t>(plan.num_lines, 0));
+  const Documents documents(layout.documents);
   int64_t line = 0;
   for (const auto& [sample, of_sample] : pieces) {
     int slot = -1;
@@ -72,8 +91,8 @@ RecurrencePlan PlanRecurrence(const TokenLayout& layout, SequenceCut cut, int ra
     for (const SamplePiece& piece : of_sample) {
       slot = SlotAfter(slot, piece.rank, plan.owners, sample);
       plan.tokens[slot][line] = piece.end - piece.begin;
-      const std::vector<DocumentRun> runs =
-          DocumentRuns({{sample, piece.begin, piece.end - piece.begin}}, layout.documents);
+      std::vector<DocumentRun> runs;
+      documents.AppendRuns({sample, piece.begin, piece.end - piece.begin}, 0, &runs);
       for (const DocumentRun& run : runs) {
         const bool first = &piece == &of_sample.front() && run.rows.begin == 0;
         const bool starts = first ? !continued : !(run.document == document);

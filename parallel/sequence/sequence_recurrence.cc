@@ -69,8 +69,11 @@ class RankRecurrence {
     const auto pending = Start(slots_.FromRuns(chain.final_state, &RecurrencePlan::Run::leaves),
                                initial, ScanDirection::kForward);
     const Tensor out = call_.Output(chain);
-    PendingScan::States found = pending->Join();
-    entering_ = std::move(found.entering);
+    const PendingScan::States found = pending->Join();
+    for (const Tensor& state : found.entering) {
+      // Kept for backward: not what it came in with.
+      entering_.push_back(state.defined() ? state.CopyTo(state.dtype()) : state);
+    }
     for (const RecurrencePlan::Run& run : entered_) AddEntered(run, out);
     return {out, found.leaving};
   }
@@ -103,6 +106,7 @@ class RankRecurrence {
     return Tensor::Zeros(device(), shape, call_.accumulation_type(), MemoryKind::kActivations,
                          "recurrence over ranks");
   }
+
   // What entered runs do to states, and read of them; and what slots do: nothing, where they have
   // no tokens.
   void MakeTransitions() {

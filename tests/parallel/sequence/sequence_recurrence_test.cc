@@ -127,6 +127,39 @@ TEST_P(SequenceRecurrenceTest, RoundsLikeOneRank) {
   }
 }
 
+// From forward to backward: the output and entry queries, linear in this rank's tokens, and for
+// each of its slots a state and a transition. Nothing of what a scan gathered.
+TEST_P(SequenceRecurrenceTest, KeepsNothingOfOtherRanks) {
+  const auto device = MakeCpuDevice();
+  RecurrenceCase kind;
+  kind.rule = StateRule::kDelta;
+  kind.key = kind.value = 32;
+  const SampleSet set = {"", {{120}, {60, 61}}};
+  const RecurrenceProblem problem(*device, kind, set);
+  for (const ScanSetup& setup : ScanSetups()) {
+    testing::OnRanks(GetParam(), {}, [&](Device& device, Communicator& world) {
+      const AffineScan scan(*PlanScan(setup.scan, setup.params), world);
+      const std::vector<int64_t> rows = problem.RowsOf(setup.cut, world.size(), world.rank());
+      const auto take = [&](int i) { return testing::TakeRows(device, problem.tensors[i], rows); };
+      RecurrenceInputs x;
+      x.rule = kind.rule;
+      x.q = take(0);
+      x.k = take(1);
+      x.v = take(2).set_requires_grad();
+      x.beta = take(4);
+      const RecurrencePlan plan = problem.PlanOf(setup.cut, world.size(), world.rank());
+      const int64_t before = device.stats().current_total_bytes;
+      const RecurrenceOutputs outputs = SequenceRecurrence(x, plan, scan, problem.tensors[7]);
+      const int64_t n = static_cast<int64_t>(rows.size()), slots = plan.num_slots() / world.size();
+      const int64_t states = 2 * slots + 1;  // And the final one.
+      const int64_t elements = n * (32 + 32) + states * set.num_lines() * 32 * 32;
+      EXPECT_LE(device.stats().current_total_bytes - before, 8 * elements + 4096)
+          << setup.Name() << " rank " << world.rank();
+      return absl::OkStatus();
+    });
+  }
+}
+
 // Without a gradient the output has the same bits, and nothing is kept.
 TEST_P(SequenceRecurrenceTest, ForwardAlone) {
   const auto device = MakeCpuDevice();
