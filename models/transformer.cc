@@ -6,6 +6,7 @@
 
 #include "absl/strings/str_cat.h"
 
+#include "core/autograd/node.h"
 #include "core/base/log.h"
 #include "core/module/lora.h"
 #include "core/module/scope.h"
@@ -24,6 +25,11 @@ struct Layer {
   std::unique_ptr<TokenMixer> mixer;
   const Parameter* mlp_norm;
   Parameter *gate, *up, *down;
+};
+
+// Of each layer in turn.
+struct MixerStates : public StepState {
+  std::vector<MixerState> of_layers;
 };
 
 class Transformer : public Model {
@@ -96,6 +102,20 @@ class Transformer : public Model {
                             batch.inputs.dim(0), *head_);
   }
 
+  Tensor StepLogits(const Batch& batch, std::unique_ptr<StepState>* state) override {
+    const NoGrad no_grad;
+    if (*state == nullptr) *state = std::make_unique<MixerStates>();
+    std::vector<MixerState>& states = static_cast<MixerStates&>(**state).of_layers;
+    states.resize(layers_.size());
+    ForwardContext context;
+    context.layout = batch.layout;
+    Tensor x_nc = VocabularyEmbedding(tensor_, batch.inputs, *embedding_);
+    for (size_t i = 0; i < layers_.size(); ++i) {
+      x_nc = RunLayer(layers_[i], x_nc, context, &states[i]);
+    }
+    return Logits(x_nc, batch, context);
+  }
+
   Shape HiddenShape(int, int64_t n) const override { return {tensor_.StreamRows(n), width_}; }
 
   void AddTraffic(int unit, UnitTraffic* traffic) const override {
@@ -120,9 +140,12 @@ class Transformer : public Model {
   }
 
  private:
-  Tensor RunLayer(const Layer& layer, const Tensor& x_nc, const ForwardContext& context) const {
-    const Tensor mixed =
-        (*layer.mixer)(RmsNorm(x_nc, layer.mixer_norm->working, epsilon_), context);
+  // With a state, the next tokens of what it has seen.
+  Tensor RunLayer(const Layer& layer, const Tensor& x_nc, const ForwardContext& context,
+                  MixerState* state = nullptr) const {
+    const Tensor normed = RmsNorm(x_nc, layer.mixer_norm->working, epsilon_);
+    const Tensor mixed = state == nullptr ? (*layer.mixer)(normed, context)
+                                          : layer.mixer->Step(normed, context.layout, state);
     const Tensor y_nc = Add(x_nc, Dropped(mixed, layer.path + ".mixer", context));
     const Tensor z_nc = RmsNorm(y_nc, layer.mlp_norm->working, epsilon_);
     const std::vector<Tensor> gate_up_nf =

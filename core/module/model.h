@@ -3,6 +3,7 @@
 // buckets, sharding and recomputation.
 #pragma once
 
+#include <memory>
 #include <set>
 #include <string>
 
@@ -14,6 +15,12 @@
 #include "core/tensor/tensor.h"
 
 namespace trireme {
+
+// What a model keeps of the tokens of earlier calls of StepLogits.
+class StepState {
+ public:
+  virtual ~StepState() = default;
+};
 
 class Model {
  public:
@@ -33,6 +40,15 @@ class Model {
   // models that have none.
   virtual Tensor Logits(const Tensor& hidden, const Batch& batch, const ForwardContext& context) {
     (void)hidden, (void)batch, (void)context;
+    return Tensor();
+  }
+
+  // The scores of the tokens of `batch`, [n, classes], as ForwardLogits gives them for whole
+  // documents, call by call: each segment goes on where it ended in the call before with this
+  // state, which nullptr begins. All units are this rank's, and the sequence axis has one rank.
+  // Undefined from models that cannot go step by step.
+  virtual Tensor StepLogits(const Batch& batch, std::unique_ptr<StepState>* state) {
+    (void)batch, (void)state;
     return Tensor();
   }
 

@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 
 #include "core/autograd/backward.h"
@@ -116,6 +117,59 @@ TEST(TransformerTest, AHybridLearns) {
     }
   }
   EXPECT_LT(LossOf(*model, host, *device), 0.5 * before);
+}
+
+// Two prompts, then tokens by greedy choice: the scores of every step are those of the whole.
+TEST(TransformerTest, GenerationByStepsEqualsTheParallelForm) {
+  auto device = testing::MakeTestDevice();
+  ComponentConfig config = Config({{"layers", "GSKRM"}, {"num_layers", "5"}}, {{"window", "4"}});
+  config.parts["G"] = {"gated_deltanet", {{"heads", "2"}, {"head_width", "4"}}, {}};
+  config.parts["K"] = {"gla", {{"heads", "2"}}, {}};
+  config.parts["R"] = {"rwkv7", {{"head_width", "4"}}, {}};
+  config.parts["M"] = {"mom", {{"heads", "2"}, {"head_width", "4"}, {"memories", "3"}}, {}};
+  const std::unique_ptr<Model> model = Make(config, *device);
+  HostBatch whole = PackedDocuments({{5}, {3}}, kVocab, 1);
+  std::vector<std::vector<int32_t>> tokens = {{whole.tokens.begin(), whole.tokens.begin() + 5},
+                                              {whole.tokens.begin() + 5, whole.tokens.end()}};
+  std::vector<std::vector<double>> scores(2);
+  std::unique_ptr<StepState> state;
+  std::vector<int64_t> seen = {0, 0};
+  for (int step = 0; step < 20; ++step) {
+    HostBatch next;
+    for (int i = 0; i < 2; ++i) {
+      const auto length = static_cast<int64_t>(tokens[i].size());
+      next.segments.push_back({i, seen[i], length - seen[i]});
+      next.tokens.insert(next.tokens.end(), tokens[i].begin() + seen[i], tokens[i].end());
+      seen[i] = length;
+    }
+    next.documents = next.segments;
+    next.labels.assign(next.tokens.size(), kIgnoredLabel);
+    const std::vector<double> logits =
+        model->StepLogits(ToDevice(next, *device), &state).ToVector();
+    auto row = logits.begin();
+    for (int i = 0; i < 2; ++i) {
+      const auto end = row + next.segments[i].length * kVocab;
+      scores[i].insert(scores[i].end(), row, end);
+      tokens[i].push_back(
+          static_cast<int32_t>(std::max_element(end - kVocab, end) - (end - kVocab)));
+      row = end;
+    }
+  }
+  whole = HostBatch();
+  for (int i = 0; i < 2; ++i) {
+    whole.segments.push_back({i, 0, seen[i]});
+    whole.tokens.insert(whole.tokens.end(), tokens[i].begin(), tokens[i].begin() + seen[i]);
+  }
+  whole.documents = whole.segments;
+  whole.labels.assign(whole.tokens.size(), kIgnoredLabel);
+  const NoGrad no_grad;
+  const Batch batch = ToDevice(whole, *device);
+  ForwardContext context;
+  context.layout = batch.layout;
+  const std::vector<double> expected = ForwardLogits(*model, batch, context).ToVector();
+  scores[0].insert(scores[0].end(), scores[1].begin(), scores[1].end());
+  ASSERT_EQ(scores[0].size(), expected.size());
+  for (size_t i = 0; i < expected.size(); ++i) ASSERT_NEAR(scores[0][i], expected[i], 1e-11) << i;
 }
 
 TEST(TransformerTest, PackedDocumentsDoNotSeeEachOther) {
