@@ -9,6 +9,8 @@
 #include "absl/strings/str_cat.h"
 
 #include "core/autograd/node.h"
+#include "core/base/philox.h"
+#include "core/base/rng.h"
 #include "core/ops/devices.h"
 #include "tests/parallel/sequence/recurrence_ranks.h"
 
@@ -84,6 +86,37 @@ TEST_P(SequenceRecurrenceTest, EqualsOneRankInF64) {
     }
     return absl::OkStatus();
   });
+}
+
+// Random documents, some of them empty, in random samples: a rule, a scan and a cut for each.
+TEST_P(SequenceRecurrenceTest, RandomLayouts) {
+  const auto device = MakeCpuDevice();
+  const std::vector<ScanSetup> setups = ScanSetups();
+  const std::vector<RecurrenceCase> kinds = testing::EveryKind(Small());
+  for (uint64_t seed = 0; seed < 40; ++seed) {
+    const RngKey key = MakeRngKey(seed, "layouts", 0);
+    uint64_t drawn = 0;
+    const auto draw = [&](int64_t below) {
+      return static_cast<int64_t>(Philox(key, drawn++)[0] % below);
+    };
+    SampleSet set = {absl::StrCat("seed ", seed), {}};
+    set.samples.resize(1 + draw(4));
+    for (std::vector<int64_t>& documents : set.samples) {
+      documents.push_back(1 + draw(30));
+      for (int64_t i = draw(5); i > 0; --i) documents.push_back(draw(draw(2) == 0 ? 3 : 40));
+    }
+    const ScanSetup& setup = setups[seed % setups.size()];
+    const RecurrenceProblem problem(*device, kinds[draw(kinds.size())], set, DType::kF64,
+                                    DType::kF64, /*memories=*/draw(3));
+    const RecurrenceValues whole = problem.OnOneRank();
+    testing::OnRanks(GetParam(), {}, [&](Device& device, Communicator& world) {
+      const AffineScan scan(*PlanScan(setup.scan, setup.params), world);
+      ExpectNear(problem.OnThisRank(device, scan, setup.cut),
+                 problem.PartOf(whole, world, setup.cut), 1e-10,
+                 absl::StrCat(setup.Name(), " ", problem.Name(), " rank ", world.rank()));
+      return absl::OkStatus();
+    });
+  }
 }
 
 double SquaredDistance(const std::vector<double>& a, const std::vector<double>& b) {
