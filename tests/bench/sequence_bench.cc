@@ -1,6 +1,8 @@
 // One attention over a sequence that is cut over ranks, every way there is: bytes that the busiest
 // rank sends, and the time of a forward and a backward pass. Ranks are threads of one core each, so
-// with more ranks than cores times compare work, not links. A Markdown table.
+// with more ranks than cores times compare work, not links. Then, for linear attention with kernels
+// that take a set time, as on cores of their own, what a pass takes beyond them, and what the scan
+// takes alone. Markdown tables.
 //   build-release/tests/bench/sequence_bench [RANKS [TOKENS_PER_RANK [REPEATS]]]
 #include <algorithm>
 #include <atomic>
@@ -15,7 +17,9 @@
 #include "absl/time/clock.h"
 
 #include "core/base/params.h"
+#include "core/device/kernel.h"
 #include "core/ops/devices.h"
+#include "core/ops/recurrence.h"
 #include "parallel/comm/local.h"
 #include "parallel/sequence/kv_exchange.h"
 #include "parallel/sequence/sequence_recurrence.h"
@@ -142,6 +146,111 @@ Status RunOnce(int size, int64_t tokens_per_rank, Contender* contender) {
   return status;
 }
 
+// Kernels that take so long each, whatever else the cores do.
+constexpr absl::Duration kKernelTime = absl::Milliseconds(40);
+
+const KernelTable& Plain() {
+  static const KernelTable table = MakeCpuDevice()->kernels();
+  return table;
+}
+
+// The two that run while a scan is under way: outputs forward, states backward. Functions have no
+// captures, so a thread says whether its kernels are slow.
+thread_local bool slow = false;
+template <typename Args>
+void RunSlowly(void (*kernel)(Device&, const Args&), Device& device, const Args& args) {
+  const absl::Time start = absl::Now();
+  kernel(device, args);
+  if (slow) absl::SleepFor(kKernelTime - (absl::Now() - start));
+}
+
+const KernelTable& Slow() {
+  static const KernelTable table = [] {
+    KernelTable slowed = Plain();
+    slowed.RecurrenceStates = [](Device& device, const RecurrenceStatesArgs& args) {
+      RunSlowly(Plain().RecurrenceStates, device, args);
+    };
+    slowed.RecurrenceOutput = [](Device& device, const RecurrenceOutputArgs& args) {
+      RunSlowly(Plain().RecurrenceOutput, device, args);
+    };
+    return slowed;
+  }();
+  return table;
+}
+
+// The slowest rank's time, the best of several.
+struct Exposed {
+  double alone = HUGE_VAL, forward = HUGE_VAL, backward = HUGE_VAL;
+};
+
+// States of all heads with matrices between them, and a few tokens.
+Status MeasureExposed(const ScanPlan& plan, SequenceCut cut, int size, Exposed* best) {
+  std::atomic<double> alone = 0, forward = 0, backward = 0;
+  const Status status = RunOnRanks(size, {}, [&](Communicator& world) {
+    return CatchFailure([&] {
+      CpuDevice device({}, Slow());
+      const TokenLayout layout = LayoutOf(16 * size, cut, size, world.rank());
+      const RecurrencePlan runs = PlanRecurrence(layout, cut, world.rank(), false);
+      const AffineScan scan(plan, world);
+      const int64_t n = NumTokens(layout.segments);
+      RecurrenceInputs in;
+      in.rule = StateRule::kDelta;
+      in.q = Noise(device, {n, kHeads, kWidth}, 1).set_requires_grad();
+      in.k = Noise(device, {n, kHeads, kWidth}, 2);
+      in.v = Noise(device, {n, kHeads, kWidth}, 3);
+      in.beta = Tensor::Full(device, {n, kHeads}, DType::kF32, 0.5);
+      const auto timed = [&](std::atomic<double>* most, const std::function<void()>& fn) {
+        ThrowIfError(world.Barrier({.purpose = "start"})->Wait());
+        const absl::Time start = absl::Now();
+        fn();
+        RaiseTo(most, absl::ToDoubleSeconds(absl::Now() - start));
+      };
+      std::vector<AffineMap> maps;
+      for (int slot = 0; slot < runs.num_slots(); ++slot) {
+        if (runs.owners[slot] != world.rank()) continue;
+        maps.push_back({TransitionKind::kMatrix,
+                        Tensor::Zeros(device, {1, kHeads, kWidth, kWidth}, DType::kF32),
+                        Tensor::Zeros(device, {1, kHeads, kWidth, kWidth}, DType::kF32),
+                        runs.resets[slot]});
+      }
+      timed(&alone, [&] {
+        scan.Start({runs.owners, runs.resets, {}}, maps, Tensor(), ScanDirection::kForward)->Join();
+      });
+      Tensor out;
+      slow = true;
+      timed(&forward, [&] { out = SequenceRecurrence(in, runs, scan, Tensor()).out; });
+      slow = false;
+      const Tensor loss = Sum(out);
+      slow = true;
+      timed(&backward, [&] { loss.Backward(); });
+      slow = false;
+    });
+  });
+  const double kernel = absl::ToDoubleSeconds(kKernelTime);
+  best->alone = std::min(best->alone, alone.load());
+  best->forward = std::min(best->forward, forward.load() - 2 * kernel);  // States, outputs.
+  best->backward = std::min(best->backward, backward.load() - kernel);   // States again.
+  return status;
+}
+
+Status PrintExposed(int size, int64_t repeats) {
+  std::printf("\n| scan over %d ranks | ms alone | beyond kernels, forward | backward |\n", size);
+  std::printf("|---|---|---|---|\n");
+  for (const auto& entry : Scans()) {
+    if (std::string(entry.name) == "auto") continue;
+    const ScanPlan plan = ValueOrThrow(PlanScan(entry.name, {}));
+    for (const SequenceCut cut : {SequenceCut::kContiguous, SequenceCut::kZigzag}) {
+      Exposed best;
+      for (int64_t i = 0; i < repeats; ++i) {
+        RETURN_IF_ERROR(MeasureExposed(plan, cut, size, &best));
+      }
+      std::printf("| %s, %s | %.1f | %.1f | %.1f |\n", entry.name, SequenceCutName(cut),
+                  1e3 * best.alone, 1e3 * best.forward, 1e3 * best.backward);
+    }
+  }
+  return absl::OkStatus();
+}
+
 int Main(const std::vector<std::string>& args) {
   int64_t size = 4, tokens = 1024, repeats = 3;
   int64_t* const numbers[] = {&size, &tokens, &repeats};
@@ -184,7 +293,9 @@ int Main(const std::vector<std::string>& args) {
                 static_cast<double>(contender.backward_bytes) / 1024, 1e3 * contender.forward,
                 1e3 * contender.backward);
   }
-  return 0;
+  const Status status = PrintExposed(static_cast<int>(size), repeats);
+  if (!status.ok()) std::fprintf(stderr, "%s\n", status.ToString().c_str());
+  return status.ok() ? 0 : 1;
 }
 
 }  // namespace
