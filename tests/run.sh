@@ -46,11 +46,11 @@ run_tests() {  # FOLDER [CTEST OPTION...]
   return "$status"
 }
 
-verify() {  # CONFIG [ASSIGNMENT...]
+verify() {  # CONFIG [FLAG...]
   local config=$1
   shift
   echo "== $config $*"
-  build/trireme verify layouts --config "examples/configs/$config.textproto" --ranks 8 "${@/#/--set=}"
+  build/trireme verify layouts --config "examples/configs/$config.textproto" --ranks 8 "$@"
 }
 
 # 64 images of 5 x 5 pixels in IDX, from the digits of the first numbers.
@@ -107,7 +107,8 @@ case ${1:-} in
     build build trireme
     write_images build/verify
     verify verify
-    verify verify model.tied_head=true
+    verify verify --set model.tied_head=true
+    verify verify_hybrid --pairwise
     verify verify_mlp
     echo "Wall time: $((SECONDS - began)) s"
     ;;
