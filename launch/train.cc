@@ -83,11 +83,7 @@ class Run {
     }
     RETURN_IF_ERROR(found);
     ASSIGN_OR_RETURN(directory, BroadcastText(world_, directory));
-    if (directory.empty() && !config_.init_from().empty()) {
-      ASSIGN_OR_RETURN(const WarmStart start, LoadParameters(config_.init_from(), *trainer_));
-      reporter_->Line(absl::StrCat("starting from ", config_.init_from(), ": ", start.ToString()));
-      return absl::OkStatus();
-    }
+    if (directory.empty() && !config_.init_from().empty()) return StartFrom(config_.init_from());
     if (directory.empty()) {
       reporter_->Line(absl::StrFormat("%d parameters, starting at step 0",
                                       trainer_->model().parameters().num_elements()));
@@ -95,6 +91,29 @@ class Run {
     }
     RETURN_IF_ERROR(LoadState(directory, dataset_->fingerprint(), *trainer_));
     reporter_->Line(absl::StrCat("resuming from ", directory));
+    return absl::OkStatus();
+  }
+
+  // A checkpoint, or a run: then its newest.
+  Status StartFrom(const std::string& path) {
+    std::string directory = path;
+    Status found;
+    if (world_.rank() == 0) {
+      const std::string checkpoints = CheckpointsDir(path);
+      const auto steps = ListCheckpoints(checkpoints);
+      if (steps.ok() && !steps->empty()) {
+        auto newest = FindLatest(checkpoints);
+        found = newest.status();
+        if (newest.ok()) directory = *newest;
+      }
+    }
+    RETURN_IF_ERROR(found);
+    ASSIGN_OR_RETURN(directory, BroadcastText(world_, directory));
+    const auto start = LoadParameters(directory, *trainer_);
+    if (!start.ok()) {
+      return Status(start.status().code(), absl::StrCat("init_from: ", start.status().message()));
+    }
+    reporter_->Line(absl::StrCat("starting from ", directory, ": ", start->ToString()));
     return absl::OkStatus();
   }
 
