@@ -5,9 +5,13 @@
 // All contenders of a line run in turn in every iteration, each timed by the CPU time of its
 // thread, and the best times are compared. Counters:
 //   us_token  ours, microseconds a token of one head
-//   products  our time over that of the same products alone, on operands in the nearest cache:
-//             theirs over ours, by our Multiply; library: by the better of OpenBLAS and oneDNN
-//   speedup   the token recurrence's time over ours (f32, scalar decay)
+//   gflops    of the products in it
+//   products  the time of the same products alone, on operands in the nearest cache, over ours: by
+//             our own Multiply
+//   library   the same by the better of OpenBLAS and oneDNN
+//   speedup   the time of the token recurrence over ours; by_token_us is its own (f32, with a
+//   scalar
+//             decay)
 //   flat      the slowest over the fastest rate of 1K, 4K, 16K and 64K tokens
 #include <benchmark/benchmark.h>
 #include <cblas.h>
@@ -284,7 +288,9 @@ void RunLengths(benchmark::State& state, StateRule rule, Decay decay, bool backw
 
 void RegisterAll() {
   const auto add = [](const std::string& name, auto run) {
-    benchmark::RegisterBenchmark(name.c_str(), run)->UseManualTime()->Unit(benchmark::kMillisecond);
+    return benchmark::RegisterBenchmark(name.c_str(), run)
+        ->UseManualTime()
+        ->Unit(benchmark::kMillisecond);
   };
   for (const auto& [rule, rule_name] : {std::pair(StateRule::kDiagonal, "diagonal"),
                                         {StateRule::kDelta, "delta"},
@@ -302,10 +308,10 @@ void RegisterAll() {
               });
         }
         if (decay != Decay::kNone) {
-          add("lengths" + kind + "f32" + passes,
-              [=, rule = rule, decay = decay](benchmark::State& state) {
-                RunLengths(state, rule, decay, backward);
-              });
+          add("lengths" + kind + "f32" + passes, [=, rule = rule,
+                                                  decay = decay](benchmark::State& state) {
+            RunLengths(state, rule, decay, backward);
+          })->Iterations(6);
         }
       }
     }
