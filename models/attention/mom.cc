@@ -1,5 +1,5 @@
-// Legend: n tokens, h heads of this rank, m memories with the shared one, d key width, v value
-// width.
+// Legend: n tokens, r rows sorted by memory, e memories to pick from, m with the shared one, h
+// heads of this rank, v value width, c channels.
 #include "models/attention/mom.h"
 
 #include <cmath>
@@ -30,6 +30,50 @@ Tensor TopK(const Tensor& p_ne, int64_t top_k) {
     rest = Where(best, none, rest);
   }
   return picked;
+}
+
+// A row for each memory that a token reads and writes: sorted by document, memory, token.
+struct Picks {
+  Tensor tokens;     // i64 [r]: the token of each row,
+  Tensor memories;   // its token and memory, as an index into [n, m],
+  Tensor sets;       // and its token and set of keys and values, into [n, sets].
+  Tensor of_tokens;  // i64 [n * picks of a token]: the rows of each token.
+  MemoryRows rows;
+};
+
+// picked [n, m] is 1 or 0, with equally many ones in each row.
+Picks SortByMemory(const Tensor& picked, absl::Span<const TokenRun> runs, int64_t num_sets) {
+  const int64_t n = picked.dim(0), m = picked.dim(1);
+  const std::vector<double> is_picked = picked.ToVector();
+  std::vector<int64_t> tokens, memories, sets;
+  std::vector<std::vector<int64_t>> of_tokens(n);
+  Picks picks;
+  picks.rows.num_memories = m;
+  for (const TokenRun& run : runs) {
+    std::vector<int64_t>& counts = picks.rows.of_runs.emplace_back(m, 0);
+    for (int64_t memory = 0; memory < m; ++memory) {
+      for (int64_t t = run.begin; t < run.end; ++t) {
+        if (is_picked[t * m + memory] == 0) continue;
+        ++counts[memory];
+        of_tokens[t].push_back(static_cast<int64_t>(tokens.size()));
+        tokens.push_back(t);
+        memories.push_back(t * m + memory);
+        sets.push_back(t * num_sets + (num_sets == 1 ? 0 : memory));
+      }
+    }
+  }
+  std::vector<int64_t> flat;
+  for (const std::vector<int64_t>& rows : of_tokens)
+    flat.insert(flat.end(), rows.begin(), rows.end());
+  const auto to_device = [&](const std::vector<int64_t>& values) {
+    return Tensor::FromHost<int64_t>(picked.device(), {static_cast<int64_t>(values.size())},
+                                     values);
+  };
+  picks.tokens = to_device(tokens);
+  picks.memories = to_device(memories);
+  picks.sets = to_device(sets);
+  picks.of_tokens = to_device(flat);
+  return picks;
 }
 
 class Mom : public TokenMixer {
@@ -73,7 +117,7 @@ class Mom : public TokenMixer {
   double ForwardFlops(const TokenLayout& layout) const override {
     return NumTokens(layout) * (projections_.Flops() + q_conv_.Flops() +
                                 num_sets_ * (k_conv_.Flops() + v_conv_.Flops()) +
-                                RecurrenceFlops(rule(), StateSizes()));
+                                picks_of_token() * RecurrenceFlops(rule(), sizes_));
   }
 
   void AddTraffic(UnitTraffic* traffic) const override {
@@ -83,7 +127,8 @@ class Mom : public TokenMixer {
       k_conv_.AddTraffic(traffic);
       v_conv_.AddTraffic(traffic);
     }
-    AddRecurrence(shape().tensor, rule(), StateSizes(), gate_.has_value() ? 1 : 0, traffic);
+    AddRecurrence(shape().tensor, rule(), sizes_, gate_.has_value() ? 1 : 0, traffic);
+    traffic->recurrences.back().memories = num_memories_;
     if (balance_ > 0)
       traffic->recurrences.push_back({1, 1, picked_memories_, 0, /*backward=*/false});
     projections_.AddTrafficOut(traffic);
@@ -91,10 +136,7 @@ class Mom : public TokenMixer {
 
  private:
   StateRule rule() const { return delta_ ? StateRule::kDelta : StateRule::kDiagonal; }
-  HeadSizes StateSizes() const {
-    const int64_t heads = sizes_.heads * num_memories_;
-    return {heads, heads, sizes_.key_width, sizes_.value_width};
-  }
+  int64_t picks_of_token() const { return top_k_ + num_memories_ - picked_memories_; }
 
   Tensor Mix(const Tensor& x, const TokenFlow& flow) const override {
     const std::vector<Tensor> projected = projections_.In(x, flow.num_tokens());
@@ -102,10 +144,13 @@ class Mom : public TokenMixer {
     const Tensor picked_ne = TopK(p_ne, top_k_);
     const Tensor chosen_ne = Mul(p_ne, picked_ne);
     const Tensor weights_nm = WithShared(Div(chosen_ne, Sum(chosen_ne, 1, /*keep_dim=*/true)));
-    const Tensor o_nhmv = Remember(projected, flow, WithShared(picked_ne));
-    const Tensor weights =
-        To(Reshape(weights_nm, {flow.num_tokens(), 1, num_memories_, 1}), x.dtype());
-    Tensor o_nhv = Sum(Mul(o_nhmv, weights), 2);
+    const Picks picks = SortByMemory(WithShared(picked_ne), flow.Runs(), num_sets_);
+    const Tensor o_rc = JoinHeads(Remember(projected, flow, picks));
+    const int64_t n = flow.num_tokens(), v = sizes_.value_width;
+    const Tensor weights_r1 =
+        Embedding(picks.memories, Reshape(weights_nm, {n * num_memories_, 1}));
+    const Tensor o_nc = Embedding(picks.of_tokens, Mul(o_rc, To(weights_r1, x.dtype())));
+    Tensor o_nhv = Sum(Reshape(o_nc, {n, picks_of_token(), o_rc.dim(1) / v, v}), 1);
     if (flow.training() && balance_ > 0) o_nhv = AddLoss(o_nhv, Imbalance(p_ne, picked_ne, flow));
     return projections_.Out(SwiGlu(projected[1], JoinHeads(norm_(o_nhv))));
   }
@@ -128,39 +173,32 @@ class Mom : public TokenMixer {
     return Concat({x_ne, Tensor::Full(x_ne.device(), {x_ne.dim(0), 1}, x_ne.dtype(), 1)}, 1);
   }
 
-  // What each memory says, [n, h, m, v]. A head has its memories side by side.
+  // What memories say to the rows of tokens that picked them, [r, h, v].
   Tensor Remember(absl::Span<const Tensor> projected, const TokenFlow& flow,
-                  const Tensor& picked_nm) const {
-    const int64_t n = projected[0].dim(0), h = projected[0].dim(1) / sizes_.key_width;
-    const int64_t m = num_memories_, d = sizes_.key_width, v = sizes_.value_width;
+                  const Picks& picks) const {
     std::vector<Tensor> ks, vs, betas, decays;
     size_t next = 3;
     for (int64_t i = 0; i < num_sets_; ++i) {
-      ks.push_back(Reshape(L2Norm(SplitHeads(k_conv_(projected[next++], flow), d)), {n, h, 1, d}));
-      vs.push_back(Reshape(v_conv_(projected[next++], flow), {n, h, 1, v}));
-      if (delta_) betas.push_back(Reshape(Sigmoid(projected[next++]), {n, h, 1}));
-      if (gate_.has_value()) {
-        decays.push_back(Reshape(gate_->LogDecay(gate_->StepSizes(projected[next++])), {n, h, 1}));
-      }
+      ks.push_back(k_conv_(projected[next++], flow));
+      vs.push_back(v_conv_(projected[next++], flow));
+      if (delta_) betas.push_back(projected[next++]);
+      if (gate_.has_value()) decays.push_back(gate_->LogDecay(gate_->StepSizes(projected[next++])));
     }
-    const auto by_head = [&](absl::Span<const Tensor> sets) {
-      return sets.size() == 1 ? sets[0] : Concat(sets, 2);
+    // Of [n, c] for each set.
+    const auto rows_of = [&](absl::Span<const Tensor> sets) {
+      const int64_t n = sets[0].dim(0), c = sets[0].dim(1);
+      return Embedding(picks.sets, Reshape(Concat(sets, 1), {n * num_sets_, c}));
     };
-    const Tensor picked = Reshape(picked_nm, {n, 1, m}), mask = To(picked, projected[0].dtype());
-    const Tensor q_nhd = L2Norm(SplitHeads(q_conv_(projected[0], flow), d));
+    const Tensor q_nc = q_conv_(projected[0], flow);
     RecurrenceInputs in;
     in.rule = rule();
-    in.q = Reshape(Broadcast(Reshape(q_nhd, {n, h, 1, d}), {n, h, num_sets_, d}),
-                   {n, h * num_sets_, d});
-    in.k = Reshape(by_head(ks), {n, h * num_sets_, d});
-    // A token that a memory leaves out writes nothing to it.
-    const Tensor values = delta_ ? Broadcast(by_head(vs), {n, h, m, v})
-                                 : Mul(by_head(vs), Reshape(mask, {n, 1, m, 1}));
-    in.v = Reshape(values, {n, h * m, v});
-    if (delta_) in.beta = Reshape(Mul(by_head(betas), mask), {n, h * m});
-    if (gate_.has_value()) in.log_decay = Reshape(Mul(by_head(decays), picked), {n, h * m});
-    in.scale = 1 / std::sqrt(static_cast<double>(d));
-    return Reshape(flow.Recur(in), {n, h, m, v});
+    in.q = L2Norm(SplitHeads(Embedding(picks.tokens, q_nc), sizes_.key_width));
+    in.k = L2Norm(SplitHeads(rows_of(ks), sizes_.key_width));
+    in.v = SplitHeads(rows_of(vs), sizes_.value_width);
+    if (delta_) in.beta = Sigmoid(rows_of(betas));
+    if (gate_.has_value()) in.log_decay = rows_of(decays);
+    in.scale = 1 / std::sqrt(static_cast<double>(sizes_.key_width));
+    return flow.Recur(in, picks.rows);
   }
 
   const HeadSizes sizes_;

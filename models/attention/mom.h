@@ -7,9 +7,8 @@
 //
 // o^e is a recurrence (`base`) over the tokens that picked e, with keys, values and gates of its
 // own, or, with single_kv, those of all memories. Convolutions run over all tokens of a document:
-// the neighbours of a token are the same whatever is picked. A memory leaves out a token by keeping
-// it, with decay one and nothing written, so shapes do not depend on the router, and the states of
-// all memories go along the sequence axis as heads do; each computes all tokens.
+// the neighbours of a token are the same whatever is picked. Tokens are sorted by memory, so that a
+// recurrence costs what the picks cost.
 //
 // Training adds, for each token, balance E sum over the E memories of p_te f_te, where f_te is the
 // share of e among the picks of the document so far: no token is told of later ones, and what is

@@ -76,9 +76,25 @@ Tensor TokenFlow::Previous(const Tensor& x_nc) const {
 }
 
 Tensor TokenFlow::Recur(const RecurrenceInputs& inputs) const {
-  if (state_ == nullptr) return axis_.Recur(inputs, layout_).out;
+  return state_ == nullptr ? axis_.Recur(inputs, layout_).out : RecurOn(inputs, runs_);
+}
+
+Tensor TokenFlow::Recur(const RecurrenceInputs& inputs, const MemoryRows& rows) const {
+  if (state_ == nullptr) return axis_.Recur(inputs, layout_, rows).out;
+  std::vector<TokenRun> runs;
+  int64_t row = 0;
+  for (const std::vector<int64_t>& counts : rows.of_runs) {
+    for (const int64_t count : counts) {
+      runs.push_back({row, row + count});
+      row += count;
+    }
+  }
+  return RecurOn(inputs, runs);
+}
+
+Tensor TokenFlow::RecurOn(const RecurrenceInputs& inputs, absl::Span<const TokenRun> runs) const {
   Tensor& state = Part();
-  const RecurrenceOutputs outputs = LinearRecurrence(inputs, runs_, state);
+  const RecurrenceOutputs outputs = LinearRecurrence(inputs, runs, state);
   state = outputs.final_state.Detach();
   return outputs.out;
 }

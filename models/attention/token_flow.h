@@ -41,11 +41,18 @@ class TokenFlow {
   Tensor Previous(const Tensor& x) const;
   // LinearRecurrence over the tokens of each document.
   Tensor Recur(const RecurrenceInputs& inputs) const;
+  // The same with several states, each over those of the rows of `inputs` that it takes; rows are
+  // sorted by run, then by memory.
+  Tensor Recur(const RecurrenceInputs& inputs, const MemoryRows& rows) const;
+  // The runs of rows that one document's tokens are.
+  std::vector<TokenRun> Runs() const { return state_ == nullptr ? axis_.Runs(layout_) : runs_; }
   // As SequenceAxis::Attend.
   Tensor Attend(const Tensor& q, const Tensor& k, const Tensor& v, int64_t window,
                 double scale) const;
 
  private:
+  // From the next of the state's parts, and into it.
+  Tensor RecurOn(const RecurrenceInputs& inputs, absl::Span<const TokenRun> runs) const;
   // The next of the state's parts; undefined in the first call.
   Tensor& Part() const;
 
