@@ -2,14 +2,14 @@
 // first; in a chunk the states of its blocks are computed again, then the blocks are walked from
 // the last to the first with dS, the gradient of the state that leaves. In the words of
 // recurrence_block.h, with N the scores of r below the diagonal:
-//   dy  = P^T dout + (z e^{G_16 - G}) dS  of each writer z, plus N^T x of the writer (k, v)
-//   x   = the gradient before the triangular solve: x = dy_(b, y) + N^T x; it is dv of kDelta
-//   dq  = e^G (dout S^T) + what its scores give, from dP = dout y^T below and on the diagonal
-//   dr  = e^G (x S^T)    + what its scores give, from dN = x y^T below the diagonal
-//   dz  = e^{G_16 - G} (y dS^T) + what the scores give;   dS <- e^{G_16} dS + (q e^G)^T dout + (r
-//   e^G)^T x dG  = q dq + r dr - sum of z dz, and to G_16 also e^{G_16} rowsum(S dS) + sum of z
-//   times the
-//         first term of dz;   dg = the sums of dG from a token on
+//   dy = P^T dout + (z e^{G_16 - G}) dS of each writer (z, y), plus N^T x for (k, v)
+//   x  = dy + N^T x, solved for what stands before the pseudo-values; it is dv of kDelta
+//   dq = e^G (dout S^T) + what its scores give, from dP = dout y^T on and below the diagonal
+//   dr = e^G (x S^T) + what its scores give, from dN = x y^T below the diagonal
+//   dz = e^{G_16 - G} (y dS^T) + what its scores give
+//   dG = q dq + r dr - the sum of z dz; dG_16 also gets e^{G_16} rowsum(S dS) and the sum over
+//        tokens of z times the first term of dz; dg is the sum of dG from its token on
+//   dS of the entering state = e^{G_16} dS + (q e^G)^T dout + (r e^G)^T x
 #include <algorithm>
 
 #include "core/device/cpu/cpu_device.h"

@@ -6,10 +6,12 @@
 //   kDiagonal  writes (k, v)
 //   kDelta     writes (b, y), b = beta k;      y_i = v_i + r_i^T Diag(e^{g_i}) S_{i-1}, r = -k
 //   kLowRank   writes (b, y) and then (k, v);  y_i = r_i^T S_{i-1},                     r = a
-// With G the cumulative log decays of the block, S what enters it and S' what leaves:
-//   P_ij = sum_d x_id z_jd e^{G_id - G_jd}, j <= i                  the scores of reader x, writer
-//   z out  = (q e^G) S + sum over writers of P y;       S' = e^{G_16} S + sum of (z e^{G_16 - G})^T
-//   y y    = the solution of y = [v] + (r e^G) S + sum of (P below its diagonal) y
+// With G the cumulative log decays of the block, S what enters it and S' what leaves, and for every
+// writer (z, y):
+//   P_ij = sum_d x_id z_jd e^{G_id - G_jd}, j <= i: the scores of a reader x
+//   out  = (q e^G) S + the sum of P y
+//   y    = [v] + (r e^G) S + the sum of P y below the diagonal, solved for the pseudo-values
+//   S'   = e^{G_16} S + the sum of (z e^{G_16 - G})^T y
 // A reader r of kLowRank sees the state before its token's decay: it reads as if it stood at the
 // token before. Only decays of a stretch of tokens are ever formed, as products of factors of at
 // most one, so no exponent can overflow; what underflows is zero.
