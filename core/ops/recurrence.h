@@ -61,10 +61,10 @@ struct RecurrenceOutputArgs {
 };
 
 // What a run does to a state S that enters it, and what a token reads of it:
-//   final state += e^decay_sum S   (kDiagonal: decay_sum [p, h] or [p, h, K] as log_decay;
-//   undefined
-//                                  without log_decay), or
-//   final state += matrix S        (kDelta, kLowRank: matrix [p, h, K, K]);
+//   final state += e^decay_sum S   (kDiagonal: decay_sum is [p, h], or [p, h, K] where log_decay is
+//                                  by channel; undefined where there is none)
+//   final state += matrix S        (kDelta, kLowRank:
+//                                  matrix [p, h, K, K])
 //   out_t += queries_t^T S         (queries [n, h, K], the scale included).
 // v is not read. Dense, in the accumulation type; rows outside of the runs are not written.
 struct RecurrenceTransitionArgs {
