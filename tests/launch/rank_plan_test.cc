@@ -39,7 +39,7 @@ constexpr char kSoftmax[] = R"(
 // Every mixer.
 constexpr char kHybrid[] = R"(
   model {
-    name: "transformer" width: 24 num_layers: 12 mlp_width: 22 layers: "ABCDEFGHIJKS"
+    name: "transformer" width: 24 num_layers: 13 mlp_width: 22 layers: "ABCDEFGHIJKLS"
     A { name: "linear" heads: 4 }
     B { name: "lightning" heads: 4 }
     C { name: "retention" heads: 4 }
@@ -50,6 +50,7 @@ constexpr char kHybrid[] = R"(
     H { name: "gated_deltanet" heads: 4 key_heads: 2 head_width: 4 }
     I { name: "kda" heads: 4 head_width: 4 }
     J { name: "mom" heads: 4 head_width: 4 memories: 3 }
+    L { name: "mom" heads: 4 head_width: 4 memories: 3 base: "linear" balance: 0 }
     K { name: "rwkv7" head_width: 6 }
     S { name: "softmax" heads: 4 }
   }

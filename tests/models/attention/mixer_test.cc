@@ -254,6 +254,51 @@ TEST(MixersTest, WrongConfigsAreRefusedByName) {
             "rwkv7: head_width = 3 does not divide width = 16");
 }
 
+// Step sizes and decays are drawn where the papers say, hedgehog begins as the identity.
+TEST(MixersTest, GatesStartAsPublished) {
+  const auto device = testing::MakeTestDevice();
+  const auto starts = [&](const std::string& entry, const ParamMap& params, const char* name) {
+    ParameterSet parameters;
+    const auto mixer = testing::MakeMixer(entry, params, testing::SmallShape(), Scope(parameters));
+    EXPECT_TRUE(mixer.ok()) << mixer.status();
+    EXPECT_TRUE(parameters.Materialize(*device, DType::kF64, 3).ok());
+    return parameters.Find(name)->working.ToVector();
+  };
+  const ParamMap heads = {{"heads", "40"}, {"head_width", "4"}};
+  const std::vector<double> biases = starts("gated_deltanet", heads, "dt_bias");
+  for (const double bias : biases) {
+    const double step = std::log1p(std::exp(bias));
+    EXPECT_GE(step, 0.001 * (1 - 1e-9));
+    EXPECT_LE(step, 0.1 * (1 + 1e-9));
+  }
+  EXPECT_EQ(std::set<double>(biases.begin(), biases.end()).size(), 40u);
+  for (const double a_log : starts("kda", heads, "a_log")) {
+    EXPECT_GE(a_log, 0);
+    EXPECT_LE(a_log, std::log(16));
+  }
+  const std::vector<double> map =
+      starts("linear", {{"heads", "4"}, {"feature_map", "hedgehog"}}, "q_map");
+  ASSERT_EQ(map.size(), 64u);
+  for (int i = 0; i < 64; ++i) EXPECT_EQ(map[i], i / 4 % 4 == i % 4);
+}
+
+TEST(MixersTest, FlopsCountProjectionsAndStates) {
+  TokenLayout layout;
+  layout.segments = {{0, 0, 7}, {1, 0, 3}};
+  const auto flops = [&](const std::string& entry, const ParamMap& params) {
+    ParameterSet parameters;
+    const auto mixer = testing::MakeMixer(entry, params, testing::SmallShape(), Scope(parameters));
+    EXPECT_TRUE(mixer.ok()) << mixer.status();
+    return (*mixer)->ForwardFlops(layout);
+  };
+  // Queries, keys; values, gates, output of twice the width; states [4, 8] of four heads.
+  EXPECT_EQ(flops("retention", {{"heads", "4"}}),
+            10 * (2.0 * 16 * (2 * 16 + 3 * 32) + 2 * 2 * 4 * 4 * 8));
+  // A state is read for the key too; beta; convolutions of four taps.
+  EXPECT_EQ(flops("deltanet", {{"heads", "4"}}),
+            10 * (2.0 * 16 * (4 * 16 + 4) + 3 * 2.0 * 16 * 4 + 3 * 2 * 4 * 4 * 4));
+}
+
 // The gradient of the router, when nothing else has one, is that of the loss in mom.h.
 TEST(MixersTest, TheRouterOfMomIsBalanced) {
   const auto device = testing::MakeTestDevice();
