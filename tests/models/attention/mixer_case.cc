@@ -1,7 +1,5 @@
 #include "tests/models/attention/mixer_case.h"
 
-#include <gtest/gtest.h>
-
 #include <algorithm>
 #include <cmath>
 
