@@ -168,7 +168,8 @@ struct RecurrenceOutputs {
 };
 // Each of the p runs starts from its part of initial_state [p, h, K, V], in the accumulation type
 // (undefined: zeros). Runs do not overlap, may leave rows out and may be empty. Computed in chunks
-// of tokens; memory is linear in n. Saves its inputs only.
+// of tokens; memory is linear in n. Saves its inputs and, in the accumulation type, a state for
+// every 64 tokens and, but for kDiagonal, as much as v.
 RecurrenceOutputs LinearRecurrence(const RecurrenceInputs& inputs, absl::Span<const TokenRun> runs,
                                    const Tensor& initial_state = Tensor());
 // Its definition, token by token in plain ops.
@@ -177,7 +178,8 @@ RecurrenceOutputs LinearRecurrenceReference(const RecurrenceInputs& inputs,
                                             const Tensor& initial_state = Tensor());
 
 // y as it is. In backward `loss`, a sum over tokens of shape [], is one more term of what is
-// differentiated: its gradient is one where that of the model's loss is. For losses inside of layers.
+// differentiated: its gradient is one where that of the model's loss is. For losses inside of
+// layers.
 Tensor AddLoss(const Tensor& y, const Tensor& loss);
 
 // A causal convolution along each run, for every channel apart: y_t = bias + sum over j < w of

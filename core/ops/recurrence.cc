@@ -1,5 +1,6 @@
 // Linear attention (ops.h). The forward pass is one walk over the chains of states, which keeps
-// none of them; backward walks them again and keeps those that enter the chunks.
+// those that enter the chunks for backward: walking again would be a seventh of forward and
+// backward.
 #include "core/ops/recurrence.h"
 
 #include <memory>
@@ -17,14 +18,16 @@ RecurrenceOutputs LinearRecurrence(const RecurrenceInputs& inputs, absl::Span<co
   CheckRecurrence(inputs, runs, initial_state);
   const auto call = std::make_shared<const RecurrenceCall>(inputs, runs);
   const Tensor initial = initial_state.defined() ? initial_state.Contiguous().Detach() : Tensor();
-  const RecurrenceOutputs result = call->Forward(initial);
+  RecurrenceChain chain;
+  const bool keeps = NeedsGrad({inputs.q, inputs.k, inputs.v, inputs.log_decay, inputs.beta,
+                                inputs.a, inputs.b, initial_state});
+  const RecurrenceOutputs result = call->Forward(initial, keeps ? &chain : nullptr);
   const bool wants_dlog_decay = inputs.log_decay.defined() && inputs.log_decay.requires_grad();
   const std::vector<Tensor> outputs =
       Record("linear_recurrence",
              {inputs.q, inputs.k, inputs.v, inputs.log_decay, inputs.beta, inputs.a, inputs.b,
               initial_state},
              {result.out, result.final_state}, [=](absl::Span<const Tensor> grads) -> Grads {
-               const RecurrenceChain chain = call->States(initial, /*wants_final_state=*/false);
                return call->Backward(chain, grads[0], grads[1], wants_dlog_decay,
                                      /*wants_dinitial=*/initial.defined());
              });

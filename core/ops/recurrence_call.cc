@@ -68,33 +68,43 @@ Tensor RecurrenceCall::Rows(const Shape& shape, DType dtype, const char* label) 
              : Tensor::Zeros(in_.v.device(), shape, dtype, MemoryKind::kActivations, label);
 }
 
-RecurrenceOutputs RecurrenceCall::Forward(const Tensor& initial) const {
+RecurrenceChain RecurrenceCall::EmptyChain(MemoryKind kind, bool wants_final_state) const {
   Device& device = in_.v.device();
-  const Tensor out = Rows(in_.v.shape(), in_.v.dtype(), "recurrence");
-  const Tensor final_state = Tensor::Empty(device, StateShape(), accumulation_type(),
-                                           MemoryKind::kActivations, "recurrence final state");
-  Launch(device, &KernelTable::RecurrenceStates,
-         RecurrenceStatesArgs{
-             TokensOf(runs_), ViewOf(initial), final_state.view(), {}, {}, out.view()});
-  return {out, final_state};
-}
-
-RecurrenceChain RecurrenceCall::States(const Tensor& initial, bool wants_final_state) const {
-  Device& device = in_.v.device();
-  Shape shape = StateShape();
+  const auto empty = [&](const Shape& shape, const char* label) {
+    return Tensor::Empty(device, shape, accumulation_type(), kind, label);
+  };
   RecurrenceChain chain;
+  Shape shape = StateShape();
   if (wants_final_state) {
     chain.final_state = Tensor::Empty(device, shape, accumulation_type(), MemoryKind::kActivations,
                                       "recurrence final state");
   }
   shape[0] = NumChunks(runs_);
-  chain.states = Tensor::Empty(device, shape, accumulation_type(), MemoryKind::kWorkspace,
-                               "recurrence states");
+  chain.states = empty(shape, "recurrence states");
   if (in_.rule != StateRule::kDiagonal) {
-    chain.pseudo_values = Tensor::Empty(device, in_.v.shape(), accumulation_type(),
-                                        MemoryKind::kWorkspace, "recurrence pseudo-values");
+    chain.pseudo_values = empty(in_.v.shape(), "recurrence pseudo-values");
   }
-  Launch(device, &KernelTable::RecurrenceStates,
+  return chain;
+}
+
+RecurrenceOutputs RecurrenceCall::Forward(const Tensor& initial, RecurrenceChain* kept) const {
+  Device& device = in_.v.device();
+  RecurrenceOutputs outputs;
+  outputs.out = Rows(in_.v.shape(), in_.v.dtype(), "recurrence");
+  outputs.final_state = Tensor::Empty(device, StateShape(), accumulation_type(),
+                                      MemoryKind::kActivations, "recurrence final state");
+  RecurrenceChain chain;
+  if (kept != nullptr) *kept = chain = EmptyChain(MemoryKind::kActivations, false);
+  Launch(
+      device, &KernelTable::RecurrenceStates,
+      RecurrenceStatesArgs{TokensOf(runs_), ViewOf(initial), outputs.final_state.view(),
+                           ViewOf(chain.states), ViewOf(chain.pseudo_values), outputs.out.view()});
+  return outputs;
+}
+
+RecurrenceChain RecurrenceCall::States(const Tensor& initial, bool wants_final_state) const {
+  const RecurrenceChain chain = EmptyChain(MemoryKind::kWorkspace, wants_final_state);
+  Launch(in_.v.device(), &KernelTable::RecurrenceStates,
          RecurrenceStatesArgs{TokensOf(runs_),
                               ViewOf(initial),
                               ViewOf(chain.final_state),

@@ -34,8 +34,9 @@ class RecurrenceCall {
   Shape StateShape() const;  // [p, h, K, V]
   DType accumulation_type() const { return AccumulationType(in_.v.dtype()); }
 
-  // initial [p, h, K, V] and dense, or undefined: zeros.
-  RecurrenceOutputs Forward(const Tensor& initial) const;
+  // initial [p, h, K, V] and dense, or undefined: zeros. `kept`, unless it is nullptr, gets what
+  // Backward wants of the chain.
+  RecurrenceOutputs Forward(const Tensor& initial, RecurrenceChain* kept) const;
   // The same in two parts, with what is between them.
   RecurrenceChain States(const Tensor& initial, bool wants_final_state) const;
   Tensor Output(const RecurrenceChain& chain) const;
@@ -48,6 +49,7 @@ class RecurrenceCall {
                  bool wants_dlog_decay, bool wants_dinitial) const;
 
  private:
+  RecurrenceChain EmptyChain(MemoryKind kind, bool wants_final_state) const;
   RecurrenceTokens TokensOf(absl::Span<const ChunkedRun> runs) const;
   // Of tensors that have a row for each token: zeros where some rows are in no run.
   Tensor Rows(const Shape& shape, DType dtype, const char* label) const;

@@ -152,5 +152,16 @@ TEST_F(NumericsTest, DropoutKeepsItsShareAndItsPlace) {
   EXPECT_EQ(Dropout(x, 0, key, layout).ToVector(), x.ToVector());
 }
 
+TEST_F(NumericsTest, AnAddedLossIsOneMoreTerm) {
+  Tensor x = Vector({1, -2, 3}), w = Vector({2, 5, -1});
+  x.set_requires_grad();
+  w.set_requires_grad();
+  const Tensor y = AddLoss(x, Sum(Mul(w, w)));
+  EXPECT_EQ(y.ToVector(), x.ToVector());
+  Sum(Mul(y, 7)).Backward();  // Whatever the rest weighs, the added term weighs one.
+  EXPECT_THAT(x.grad().ToVector(), ElementsAre(7, 7, 7));
+  EXPECT_THAT(w.grad().ToVector(), ElementsAre(4, 10, -2));
+}
+
 }  // namespace
 }  // namespace trireme::testing
