@@ -31,6 +31,7 @@ std::vector<Listing> Catalogue() {
           {"lr_schedule", "constant", "one", {}},
           {"pipeline_schedule", "1f1b", "early", {}},
           {"kv_exchange", "all_gather", "all", {}},
+          {"scan", "auto", "the fastest", {}},
           {"dataset", "text", "bytes", kTextParams}};
 }
 

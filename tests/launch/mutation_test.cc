@@ -85,6 +85,7 @@ const std::map<std::string, std::string> kElsewhere = {
     {"nccl id", "setting up GPUs: VerbsTest on GPUs"},
     {"nccl ids", "setting up GPUs: VerbsTest on GPUs"},
     {"warm-up", "what arrives is not looked at"},
+    {"non-finite", "TrainerTest.ALossThatIsNotFiniteNamesTheFirstLayerAndRank"},
     {"stop",
      "ranks of one process have one signal; over processes: TrainCliTest.ASignalSavesAndEnds"},
 };
