@@ -23,7 +23,7 @@ demo: deps  ## train over 4 MPI ranks on real text, about two minutes
 test: deps  ## every test, and the thread ranks under ThreadSanitizer
 	@tests/run.sh test
 
-verify: deps  ## every layout of 8 ranks against one rank, in f64: about fifteen minutes on two cores
+verify: deps  ## every layout of 8 ranks against one rank, in f64, and a cover of those of a hybrid: more than fifteen minutes
 	@tests/run.sh verify
 
 test-cuda-emulated: deps  ## what runs on GPUs, on an emulated one: needs the CUDA toolkit, no GPU

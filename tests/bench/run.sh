@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Builds the benchmarks and runs them, about four minutes on two cores; `make bench` calls it. The step's
+# Builds the benchmarks and runs them, some minutes on two cores; `make bench` calls it. The step's
 # JSON lines go to standard output, where its time goes by kernel to standard error.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
