@@ -13,7 +13,9 @@ constexpr ParamInfo kConstantParams[] = {
 };
 constexpr ParamInfo kDecayParams[] = {
     kConstantParams[0],
-    {"final_factor", ParamType::kFloat, "0.1", "factor at the last step", 0, 1},
+    {"final_factor", ParamType::kFloat, "0.1", "factor at the end of the decay", 0, 1},
+    {"decay_steps", ParamType::kInt, "0",
+     "steps from the end of warm-up to final_factor, which then stays; 0: up to the last step", 0},
 };
 
 double Warmup(const Params& params, int64_t step) {
@@ -21,10 +23,11 @@ double Warmup(const Params& params, int64_t step) {
   return step < steps ? static_cast<double>(step + 1) / steps : 1.0;
 }
 
-// 0 when warm-up ends, 1 at the last step.
+// 0 when warm-up ends, 1 at the end of the decay.
 double Progress(const Params& params, int64_t step, int64_t num_steps) {
   const int64_t warmup = params.Int("warmup_steps");
-  const int64_t span = std::max<int64_t>(1, num_steps - 1 - warmup);
+  const int64_t given = params.Int("decay_steps");
+  const int64_t span = given > 0 ? given : std::max<int64_t>(1, num_steps - 1 - warmup);
   return std::clamp(static_cast<double>(step - warmup) / span, 0.0, 1.0);
 }
 

@@ -18,6 +18,7 @@ class LrSchedule {
   static StatusOr<LrSchedule> Create(absl::string_view name, const ParamMap& params,
                                      double peak_learning_rate, int64_t num_steps);
   double LearningRate(int64_t step) const { return peak_ * fn_(params_, step, num_steps_); }
+  int64_t warmup_steps() const { return params_.Int("warmup_steps"); }
 
  private:
   LrScheduleFn fn_ = nullptr;

@@ -42,6 +42,16 @@ TEST(LrScheduleTest, CosineIsHalfWayInTheMiddle) {
   EXPECT_NEAR(schedule.LearningRate(4), 1 + std::cos(0.2 * M_PI), 1e-15);
 }
 
+// (1 + cos(pi t / n)) / 2 of n steps does not reach its end in a run of n, as many recipes have it.
+TEST(LrScheduleTest, TheDecayMayHaveALengthOfItsOwn) {
+  const LrSchedule schedule =
+      Make("cosine", {{"final_factor", "0"}, {"warmup_steps", "2"}, {"decay_steps", "8"}}, 10);
+  EXPECT_EQ(schedule.warmup_steps(), 2);
+  EXPECT_DOUBLE_EQ(schedule.LearningRate(6), 1.0);
+  EXPECT_DOUBLE_EQ(schedule.LearningRate(9), 1 + std::cos(M_PI * 7 / 8));
+  EXPECT_DOUBLE_EQ(Make("linear", {{"decay_steps", "4"}}, 100).LearningRate(50), 0.2);
+}
+
 TEST(LrScheduleTest, OneStepIsEnough) {
   for (const auto& entry : LrSchedules()) {
     EXPECT_DOUBLE_EQ(Make(entry.name, {}, 1).LearningRate(0), 2.0) << entry.name;
@@ -52,7 +62,7 @@ TEST(LrScheduleTest, UnknownNamesAreRefused) {
   EXPECT_EQ(LrSchedule::Create("cosin", {}, 1, 1).status().message(),
             "unknown lr_schedule 'cosin'; did you mean 'cosine'?");
   EXPECT_EQ(LrSchedule::Create("cosine", {{"warmup", "1"}}, 1, 1).status().message(),
-            "cosine: unknown parameter 'warmup'; known: warmup_steps, final_factor");
+            "cosine: unknown parameter 'warmup'; known: warmup_steps, final_factor, decay_steps");
 }
 
 }  // namespace
