@@ -9,6 +9,7 @@
 
 #include "launch/config.h"
 #include "launch/config_fields.h"
+#include "launch/exchange_config.h"
 
 namespace trireme {
 namespace {
@@ -198,7 +199,33 @@ class Resolver {
       if (lora.rank() < 1) return Error(absl::StrCat(path, ".rank"), "is not positive");
       if (!lora.has_alpha()) lora.set_alpha(2.0 * lora.rank());
     }
+    for (int i = 0; i < config_.exchanges_size(); ++i) {
+      RETURN_IF_ERROR(ResolveExchange(absl::StrCat("exchanges.", i), config_.mutable_exchanges(i)));
+    }
     return absl::OkStatus();
+  }
+
+  Status ResolveExchange(const std::string& path, RunConfig::Exchange* row) {
+    const auto resolve = [&](const char* field, absl::string_view family, Component* component,
+                             const char* otherwise) {
+      if (component->name().empty()) component->set_name(otherwise);
+      return ResolveComponent(DottedPath(path, field), family, component, nullptr);
+    };
+    if (!row->has_rule()) (*row->mutable_rule()->mutable_params())["period"] = "1";
+    RETURN_IF_ERROR(resolve("rule", "sync_rule", row->mutable_rule(), "every"));
+    RETURN_IF_ERROR(resolve("codec", "codec", row->mutable_codec(), "identity"));
+    RETURN_IF_ERROR(resolve("mixer", "mixer", row->mutable_mixer(), "all_reduce"));
+    if (row->point() == "difference") {
+      RETURN_IF_ERROR(resolve("outer", "outer", row->mutable_outer(), "average"));
+    }
+    const StatusOr<ExchangeSpec> spec = ToExchangeSpec(*row);
+    const Status checked = spec.ok()
+                               ? CheckExchange(*spec, static_cast<int>(config_.mesh().replica()))
+                               : spec.status();
+    // Messages open with the field.
+    return checked.ok() ? checked
+                        : Status(checked.code(), absl::StrCat(Place(DottedPath(path, "point")),
+                                                              path, ".", checked.message()));
   }
 
   // `parts_family` is the family of a component's parts; null when it has none.

@@ -4,8 +4,8 @@
 
 #include "absl/strings/str_cat.h"
 
+#include "core/base/pattern.h"
 #include "core/module/lora.h"
-#include "optim/parameter_update.h"
 
 namespace trireme {
 namespace {

@@ -19,9 +19,6 @@ struct UpdateGroup {
   bool decay = true;  // false: no weight decay whatever the parameters say.
 };
 
-// True when `text` matches `pattern`, in which '*' stands for any text.
-bool MatchesPattern(absl::string_view pattern, absl::string_view text);
-
 class ParameterUpdate {
  public:
   // Frozen parameters are left alone. The first group that matches a parameter has it; one that no
