@@ -14,6 +14,7 @@
 #include "parallel/pipeline/schedule.h"
 #include "parallel/sequence/kv_exchange.h"
 #include "parallel/sequence/scan_plan.h"
+#include "parallel/sync/codec.h"
 #include "parallel/sync/sync_rule.h"
 
 namespace trireme {
@@ -28,6 +29,7 @@ std::vector<Listing> Catalogue() {
   AppendListings("lr_schedule", LrSchedules(), &listings);
   AppendListings("pipeline_schedule", PipelineSchedules(), &listings);
   AppendListings("sync_rule", SyncRules(), &listings);
+  AppendListings("codec", Codecs(), &listings);
   AppendListings("dataset", Datasets(), &listings);
   AppendListings("model", Models(), &listings);
   return listings;
