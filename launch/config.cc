@@ -56,9 +56,9 @@ constexpr int64_t kMaxConfigBytes = int64_t{1} << 24;
 
 // Where numbers come from; ConfigHash says the same in words.
 constexpr absl::string_view kDeciding[] = {
-    "seed",      "dtype",     "model",     "data",        "batch.global_batch_size",
-    "groups",    "lora",      "optimizer", "lr_schedule", "learning_rate",
-    "clip_norm", "exchanges", "local_step"};
+    "seed",      "dtype",     "model",      "data",        "batch.global_batch_size",
+    "groups",    "lora",      "optimizer",  "lr_schedule", "learning_rate",
+    "clip_norm", "exchanges", "local_step", "init_from"};
 
 void FillDefaults(RunConfig* config) {
   RunConfig completed;

@@ -43,8 +43,9 @@ ComponentConfig ToComponentConfig(const Component& component);
 std::string PrintConfig(const LoadedConfig& loaded, bool with_origins);
 
 // Of what determines the numbers of a run, up to the order of sums: seed, dtype, model, data,
-// global batch, optimizer and schedule. Not of num_steps, the mesh, threads, folders, or how often
-// things are reported and saved. 16 hexadecimal digits, of a resolved config.
+// global batch, optimizer and schedule, and whose weights it starts from. Not of num_steps, the
+// mesh, threads, folders, or how often things are reported and saved. 16 hexadecimal digits, of a
+// resolved config.
 std::string ConfigHash(const RunConfig& config);
 
 // What differs in that sense, as "optimizer.beta1 (0.9 there, 0.95 here)"; empty when the hashes

@@ -144,7 +144,9 @@ StatusOr<std::string> Describe(const CommandLine& line, int64_t num_ranks) {
                    MakeDataset(data.name, data.params, {config.data().sequence_length()}));
   ASSIGN_OR_RETURN(const Mesh mesh, MeshOf(config, static_cast<int>(num_ranks)));
   ASSIGN_OR_RETURN(const std::vector<RankPlan> ranks, PlanRanks(config, DataShapeOf(*dataset)));
-  return absl::StrCat(Places(mesh), "\n", Parameters(mesh, ranks), "\n", Travels(ranks));
+  const std::string& scan = ranks[0].scan_choice;
+  return absl::StrCat(Places(mesh), "\n", Parameters(mesh, ranks), "\n", Travels(ranks), scan,
+                      scan.empty() ? "" : "\n");
 }
 
 int RunMesh(const CommandLine& line) {

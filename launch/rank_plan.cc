@@ -7,6 +7,7 @@
 
 #include "core/base/share.h"
 #include "launch/config.h"
+#include "launch/scan_choice.h"
 #include "launch/trained_parameters.h"
 #include "parallel/pipeline/lower.h"
 #include "parallel/sequence/kv_traffic.h"
@@ -335,8 +336,12 @@ class Planner {
     const int stage_rank = mesh_.Coordinate(rank, Axis::kPipeline);
     model->parameters().KeepUnits([&](int unit) { return rank_of_unit[unit] == stage_rank; });
     const int64_t sample_tokens = data_.vocab_size > 0 ? config_.data().sequence_length() : 1;
-    return StepWalk(config_, mesh_, rank, *model, *sequence, sample_tokens, dtype_)
-        .Walk(*plan, stages, items);
+    RankPlan result = StepWalk(config_, mesh_, rank, *model, *sequence, sample_tokens, dtype_)
+                          .Walk(*plan, stages, items);
+    if (!items.empty()) {
+      result.scan_choice = ScanChoiceInWords(config_, *model, *sequence, items[0].samples.size());
+    }
+    return result;
   }
 
  private:

@@ -2,6 +2,7 @@
 // started.
 #pragma once
 
+#include <string>
 #include <utility>
 #include <vector>
 
@@ -15,6 +16,7 @@ struct RankPlan {
   std::vector<std::pair<int, int>> stages;  // Units [begin, end) of each of its pipeline stages.
   int64_t working_elements = 0;             // Of parameters: what it computes with,
   int64_t owned_elements = 0;               // and what it updates.
+  std::string scan_choice;                  // As ScanChoiceInWords has it.
   Traffic step;  // What it sends in a step after the first, as the journal counts.
 };
 

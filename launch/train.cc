@@ -63,6 +63,9 @@ class Run {
     }
     ASSIGN_OR_RETURN(trainer_, Trainer::Create(config_, *dataset_, rank_.tensor_world, rank_.device,
                                                reporter_->phases()));
+    if (const std::string scan = trainer_->ScanChoice(); !scan.empty() && world_.rank() == 0) {
+      reporter_->Line(scan);
+    }
     RETURN_IF_ERROR(LoadCheckpoint(from, resume));
     return reporter_->Start(trainer_->step());
   }

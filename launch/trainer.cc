@@ -15,6 +15,7 @@
 #include "data/sampler.h"
 #include "launch/config.h"
 #include "launch/non_finite.h"
+#include "launch/scan_choice.h"
 #include "launch/trained_parameters.h"
 #include "models/models.h"
 #include "optim/clip.h"
@@ -239,6 +240,12 @@ Status Trainer::Resume(int64_t step) {
     }
   }));
   return sharding_->Refresh();
+}
+
+std::string Trainer::ScanChoice() const {
+  const auto items = MicroBatches(batch_options_, mesh_->share(), mesh_->num_shares(), 0);
+  return items.empty() ? ""
+                       : ScanChoiceInWords(config_, *model_, *sequence_, items[0].samples.size());
 }
 
 void Trainer::StartPrefetch() {

@@ -59,6 +59,8 @@ class Trainer {
   // Of the owned slices, after a step.
   const UnitTensors& gradients() { return exchange_->gradients(); }
   const ModelMesh& mesh() const { return *mesh_; }
+  // As ScanChoiceInWords (scan_choice.h) has it, of this rank's micro-batches.
+  std::string ScanChoice() const;
 
   // The mean over the first num_batches batches (0: all) of the validation split, shared by the
   // ranks.

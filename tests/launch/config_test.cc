@@ -294,7 +294,7 @@ TEST(ConfigTest, HashCoversWhatDecidesTheNumbers) {
   for (const char* other :
        {"seed=2", "dtype=f64", "model.width=65", "model.S.heads=2", "optimizer.beta1=0.8",
         "learning_rate=0.1", "clip_norm=2", "batch.global_batch_size=16", "data.sequence_length=8",
-        "groups.0.decay=true"}) {
+        "groups.0.decay=true", "init_from=runs/teacher"}) {
     EXPECT_NE(ConfigHash(ConfigOf({other})), hash) << other;
   }
 }

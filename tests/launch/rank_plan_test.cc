@@ -162,6 +162,30 @@ INSTANTIATE_TEST_SUITE_P(
         Layout{4, "mesh.tensor=4 mesh.sharded_stream=true recompute=true", kHybrid}),
     [](const auto& info) { return absl::StrCat("Layout", info.index); });
 
+// What `auto` comes to depends on the sizes of states, and the trainer says the same.
+TEST(RankPlanTest, SaysWhatTheScanComesTo) {
+  const auto choice = [](const std::string& assignments, const char* model = kHybrid) {
+    const auto plans = PlanRanks(Resolved(4, assignments, model), {.vocab_size = 61});
+    EXPECT_TRUE(plans.ok()) << plans.status();
+    return plans.ok() ? plans->front().scan_choice : "";
+  };
+  EXPECT_EQ(choice("mesh.sequence=4"), "scan auto: all_gather");
+  EXPECT_THAT(choice("mesh.sequence=4 scan.latency_us=0.001"),
+              ::testing::StartsWith("scan auto: pipelined in 7 blocks, pipelined in 6 blocks, "));
+  EXPECT_EQ(choice("mesh.sequence=4 scan.name=ring"), "");
+  EXPECT_EQ(choice("mesh.tensor=4"), "");
+  EXPECT_EQ(choice("mesh.sequence=4", kSoftmax), "");
+
+  const RunConfig config = Resolved(2, "mesh.sequence=2", kHybrid);
+  const auto plans = PlanRanks(config, {.vocab_size = 61});
+  ASSERT_TRUE(plans.ok()) << plans.status();
+  EXPECT_NE(plans->front().scan_choice, "");
+  testing::OnTrainers(config, 2, [&](const testing::TrainerRank& rank) -> Status {
+    EXPECT_EQ(rank.trainer.ScanChoice(), plans->front().scan_choice);
+    return absl::OkStatus();
+  });
+}
+
 TEST(RankPlanTest, RefusesWhatTheTrainerRefuses) {
   RunConfig config = Resolved(8, "mesh.tensor=8");
   config.mutable_mesh()->set_units_of_stage("9");

@@ -220,6 +220,8 @@ TEST(MixersTest, WrongConfigsAreRefusedByName) {
             "does not give");
   EXPECT_EQ(ErrorOf("gla", {{"heads", "5"}}),
             "gla: heads = 5 do not divide expand_k = 0.5 times width = 16");
+  EXPECT_EQ(ErrorOf("gla", {{"heads", "4"}, {"gate_divisor", "-16"}}),
+            "gla: gate_divisor = -16 is outside >= 1e-06");
   EXPECT_EQ(ErrorOf("retention", {{"heads", "4"}, {"first_exponent", "-1"}}),
             "retention: first_exponent = -1 gives head 0 a decay of nan, not one in (0, 1]");
   EXPECT_EQ(ErrorOf("lightning", {{"heads", "4"}, {"slope_scale", "-1"}, {"slopes", "alibi"}}),
