@@ -62,13 +62,15 @@ set_bandwidth() {
   done
 }
 
+# Not within $(...), which would put a signal off until the command ends.
 on_cluster() {
   local host hosts=
   for ((host = 0; host < cluster_hosts; ++host)); do hosts+=,10.77.0.$((host + 1)):1; done
   timeout "${CLUSTER_TIMEOUT:-600}" ip netns exec "$cluster-0" mpirun -q --allow-run-as-root --bind-to none \
     -n "$cluster_hosts" --host "${hosts#,}" --mca plm_rsh_agent "$cluster_work/agent" \
     --mca plm_rsh_no_tree_spawn 1 --mca oob_tcp_if_include wire --mca pml ob1 --mca btl tcp,self \
-    --mca btl_tcp_if_include wire "$@"
+    --mca btl_tcp_if_include wire "$@" &
+  wait $!
 }
 
 sent_bytes() { ip netns exec "$cluster-$1" cat /sys/class/net/wire/statistics/tx_bytes; }

@@ -11,7 +11,8 @@ steps=${2:-5}
 [[ -x $program ]] || { echo "slow_link: build $program first" >&2; exit 1; }
 make_cluster 2 || exit 0
 
-rate=$(($(on_cluster "$program" --rate) / 1000000))
+on_cluster "$program" --rate >"$cluster_work/rate"
+rate=$(($(<"$cluster_work/rate") / 1000000))
 set_bandwidth "$rate"
 echo "link: $rate Mbit/s"
 on_cluster "$program" "$steps"
