@@ -15,6 +15,8 @@
 #include "parallel/sequence/kv_exchange.h"
 #include "parallel/sequence/scan_plan.h"
 #include "parallel/sync/codec.h"
+#include "parallel/sync/mixer.h"
+#include "parallel/sync/outer.h"
 #include "parallel/sync/sync_rule.h"
 
 namespace trireme {
@@ -30,6 +32,8 @@ std::vector<Listing> Catalogue() {
   AppendListings("pipeline_schedule", PipelineSchedules(), &listings);
   AppendListings("sync_rule", SyncRules(), &listings);
   AppendListings("codec", Codecs(), &listings);
+  AppendListings("mixer", Mixers(), &listings);
+  AppendListings("outer", Outers(), &listings);
   AppendListings("dataset", Datasets(), &listings);
   AppendListings("model", Models(), &listings);
   return listings;
