@@ -206,18 +206,13 @@ class Resolver {
   }
 
   Status ResolveExchange(const std::string& path, RunConfig::Exchange* row) {
-    const auto resolve = [&](const char* field, absl::string_view family, Component* component,
-                             const char* otherwise) {
-      if (component->name().empty()) component->set_name(otherwise);
+    const auto resolve = [&](const char* field, absl::string_view family, Component* component) {
       return ResolveComponent(DottedPath(path, field), family, component, nullptr);
     };
-    if (!row->has_rule()) (*row->mutable_rule()->mutable_params())["period"] = "1";
-    RETURN_IF_ERROR(resolve("rule", "sync_rule", row->mutable_rule(), "every"));
-    RETURN_IF_ERROR(resolve("codec", "codec", row->mutable_codec(), "identity"));
-    RETURN_IF_ERROR(resolve("mixer", "mixer", row->mutable_mixer(), "all_reduce"));
-    if (row->point() == "difference") {
-      RETURN_IF_ERROR(resolve("outer", "outer", row->mutable_outer(), "average"));
-    }
+    if (row->has_rule()) RETURN_IF_ERROR(resolve("rule", "sync_rule", row->mutable_rule()));
+    if (row->has_codec()) RETURN_IF_ERROR(resolve("codec", "codec", row->mutable_codec()));
+    if (row->has_mixer()) RETURN_IF_ERROR(resolve("mixer", "mixer", row->mutable_mixer()));
+    if (row->has_outer()) RETURN_IF_ERROR(resolve("outer", "outer", row->mutable_outer()));
     const StatusOr<ExchangeSpec> spec = ToExchangeSpec(*row);
     const Status checked = spec.ok()
                                ? CheckExchange(*spec, static_cast<int>(config_.mesh().replica()))

@@ -14,6 +14,7 @@
 #include "core/ops/ops.h"
 #include "data/sampler.h"
 #include "launch/config.h"
+#include "launch/exchange_config.h"
 #include "launch/non_finite.h"
 #include "launch/scan_choice.h"
 #include "launch/trained_parameters.h"
@@ -162,11 +163,33 @@ Status Trainer::Init(const ModelBuilder& builder) {
                     config_.bucket_bytes(), zero_stage};
   executor_ = std::make_unique<Executor>(*model_, ExecutorOptions{config_.recompute()},
                                          std::move(stages), sharding_.get());
-  return CatchFailure([&] {
+  RETURN_IF_ERROR(CatchFailure([&] {
     exchange_ =
         std::make_unique<AllReduceExchange>(parameters, device_, mesh_->replica(), inside,
                                             mesh_->share(), mesh_->num_shares(), batch_options_);
-  });
+  }));
+  return MakeExchanges();
+}
+
+Status Trainer::MakeExchanges() {
+  ASSIGN_OR_RETURN(std::vector<ExchangeSpec> rows, ExchangesOf(config_));
+  RunTimes times;
+  times.num_steps = config_.num_steps();
+  times.warmup_steps = schedule_.warmup_steps();
+  times.peak_learning_rate = config_.learning_rate();
+  times.learning_rate = [this](int64_t step) { return schedule_.LearningRate(step); };
+  const auto state = [this](int parameter, const std::string& name) {
+    const Parameter* wanted = model_->parameters().parameters()[parameter].get();
+    for (const ParameterUpdate::State& state : update_->States()) {
+      if (state.parameter == wanted && state.name == name) return state.value;
+    }
+    return Tensor();
+  };
+  ASSIGN_OR_RETURN(
+      exchanges_,
+      Exchanges::Create(std::move(rows), {model_->parameters(), device_, mesh_->replica(), nullptr,
+                                          static_cast<uint64_t>(config_.seed()), times, state}));
+  return absl::OkStatus();
 }
 
 // The model as every rank of the tensor axis declares it, and this rank's kept.
@@ -234,6 +257,11 @@ Status Trainer::Resume(int64_t step) {
   prefetcher_.reset();
   step_ = step;
   update_->set_step(step);
+  return RefreshParameters();
+}
+
+// Working copies, after owned slices have changed.
+Status Trainer::RefreshParameters() {
   RETURN_IF_ERROR(CatchFailure([&] {
     for (const auto& parameter : model_->parameters().parameters()) {
       if (parameter->working.storage()->resident()) parameter->RefreshWorking();
@@ -291,6 +319,7 @@ StatusOr<StepReport> Trainer::Step() {
   context.seed = config_.seed();
   double flops = 0;
   const auto load = [&](const WorkItem& item) { return Load(item, &flops); };
+  exchange_->set_over_replicas(exchanges_->AddsGradientsUp(step_));
   const std::vector<WorkItem> items = exchange_->Plan(step_);
   ASSIGN_OR_RETURN(const RoundReport round, executor_->Run(items, load, context, *exchange_));
   phases_.Add(Phase::kData, round.load);
@@ -327,11 +356,13 @@ Status Trainer::Apply(const CompletedJob& job, StepReport* report) {
                      ". The parameters were left as they were. Try a lower learning_rate, a "
                      "longer warm-up or clip_norm"));
   }
-  report->num_tokens = job.loss.count;
+  report->num_tokens =
+      job.loss.count * (exchanges_->AddsGradientsUp(step_) ? 1 : mesh_->replica().size());
   report->learning_rate = schedule_.LearningRate(step_);
   update_->Step(*job.gradients, report->learning_rate,
                 mean * ClipFactor(report->grad_norm, config_.clip_norm()));
-  return sharding_->Refresh();
+  ASSIGN_OR_RETURN(const bool exchanged, exchanges_->AfterUpdate(step_ + 1, job.loss));
+  return exchanged ? RefreshParameters() : sharding_->Refresh();
 }
 
 StatusOr<std::string> Trainer::FindNonFinite(const UnitTensors& gradients) {

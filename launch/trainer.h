@@ -19,12 +19,13 @@
 #include "parallel/pipeline/executor.h"
 #include "parallel/shard/model_mesh.h"
 #include "parallel/sync/all_reduce_exchange.h"
+#include "parallel/sync/exchanges.h"
 
 namespace trireme {
 
 struct StepReport {
   int64_t step = 0;  // From 1: the number of steps done.
-  double loss = 0;   // Mean over the labels of the global batch.
+  double loss = 0;  // Mean over the labels of the global batch; in a local round, of the replica's.
   double grad_norm = 0;
   double learning_rate = 0;
   int64_t num_tokens = 0;  // Labels, over all ranks.
@@ -61,6 +62,7 @@ class Trainer {
   const ModelMesh& mesh() const { return *mesh_; }
   // As ScanChoiceInWords (scan_choice.h) has it, of this rank's micro-batches.
   std::string ScanChoice() const;
+  const Exchanges& exchanges() const { return *exchanges_; }
 
   // The mean over the first num_batches batches (0: all) of the validation split, shared by the
   // ranks.
@@ -79,6 +81,7 @@ class Trainer {
           PhaseTimer& phases)
       : config_(config), dataset_(dataset), world_(world), device_(device), phases_(phases) {}
   Status Init(const ModelBuilder& model);
+  Status MakeExchanges();
   Status MakeSequenceAxis();
   Status CheckKernels() const;
   Status MakeModelOf(const DataShape& data, const ModelBuilder& builder);
@@ -88,6 +91,7 @@ class Trainer {
   StatusOr<std::vector<CompletedJob>> Exchange(absl::Span<const LossSum> losses);
   Status Apply(const CompletedJob& job, StepReport* report);
   StatusOr<Batch> Fill(Split split, absl::Span<const SampleRef> samples);
+  Status RefreshParameters();
   StatusOr<std::string> FindNonFinite(const UnitTensors& gradients);
 
   const RunConfig config_;
@@ -103,6 +107,7 @@ class Trainer {
   std::optional<ParameterUpdate> update_;
   LrSchedule schedule_;
   std::unique_ptr<AllReduceExchange> exchange_;
+  std::unique_ptr<Exchanges> exchanges_;
   std::unique_ptr<Executor> executor_;
   std::unique_ptr<Prefetcher> prefetcher_;
   int64_t step_ = 0;

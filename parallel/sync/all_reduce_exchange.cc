@@ -54,6 +54,7 @@ Status AllReduceExchange::UnitDone(int, int unit, bool last) {
 }
 
 void AllReduceExchange::StartBuckets() {
+  if (!over_replicas_) return;
   for (; num_started_ < gradients_.num_complete(); ++num_started_) {
     in_flight_.push_back(
         replica_.AllReduce(gradients_.OwnedBucket(num_started_), {.purpose = "gradients"}));
@@ -68,7 +69,7 @@ StatusOr<std::vector<CompletedJob>> AllReduceExchange::Finish(absl::Span<const L
   // Counts are exact in f64 up to 2^53.
   double sums[] = {total.sum, static_cast<double>(total.count), static_cast<double>(total.bytes)};
   RETURN_IF_ERROR(SumOver(inside_.losses, device_, "loss", absl::MakeSpan(sums)));
-  RETURN_IF_ERROR(SumOver(&replica_, device_, "loss", absl::MakeSpan(sums)));
+  if (over_replicas_) RETURN_IF_ERROR(SumOver(&replica_, device_, "loss", absl::MakeSpan(sums)));
   const Status status = CatchFailure([&] {
     for (const auto& work : in_flight_) work->Join(device_.compute());
   });

@@ -36,6 +36,10 @@ class AllReduceExchange : public GradientExchange {
                     const ReplicaGroups& inside, int share, int num_shares,
                     const AllReduceOptions& options);
 
+  // Whether what follows is added up over the replicas; else it stays inside this one. The same on
+  // all of them.
+  void set_over_replicas(bool value) { over_replicas_ = value; }
+
   std::vector<WorkItem> Plan(int64_t step) override;
   GradientBuffers& sink(int) override { return gradients_.sink(); }
   void Reset() override;
@@ -55,6 +59,7 @@ class AllReduceExchange : public GradientExchange {
   const int share_, num_shares_;
   const AllReduceOptions options_;
   ReplicaGradients gradients_;
+  bool over_replicas_ = true;
   int64_t job_ = 0;
   int num_started_ = 0;  // Buckets of this step that are on their way between replicas.
   std::vector<std::unique_ptr<Work>> in_flight_;

@@ -32,7 +32,7 @@ struct ExchangeSpec {
   ExchangePoint point = ExchangePoint::kGradient;
   std::string pattern = "*";  // Of parameter paths.
   std::string state;          // kParameters: of the optimizer; empty: the parameters themselves.
-  ComponentConfig rule = {"every", {}, {}};
+  ComponentConfig rule = {"every", {{"period", "1"}}, {}};
   ComponentConfig codec = {"identity", {}, {}};
   ComponentConfig mixer = {"all_reduce", {}, {}};
   ComponentConfig outer = {"average", {}, {}};  // kDifference.

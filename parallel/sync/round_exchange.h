@@ -1,0 +1,43 @@
+// What happens at the end of a round, for some of the parameters of a model (or for a state of the
+// optimizer in their place): replicas send what they have, and take what comes of it.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/types/span.h"
+
+#include "core/tensor/tensor.h"
+#include "parallel/comm/communicator.h"
+
+namespace trireme {
+
+struct RoundEnd {
+  int64_t round = 0;
+  std::vector<double> weights;   // Of the replicas, adding up to one.
+  double learning_rate = 0;      // At the round's first step,
+  double learning_rate_sum = 0;  // and over its steps.
+  bool last = false;             // Of the run: all replicas become one.
+};
+
+class RoundExchange {
+ public:
+  virtual ~RoundExchange() = default;
+
+  // Sends. What comes is on its way while the replica goes on.
+  virtual Status Send(const RoundEnd& end) = 0;
+  // Waits until it is there; for checkpoints between Send and Apply.
+  virtual Status Arrive() = 0;
+  // Writes the slices; `end` as it was sent.
+  virtual Status Apply(const RoundEnd& end) = 0;
+  // Whether all replicas have the same bits after Apply, though it is not the last.
+  virtual bool makes_equal() const = 0;
+};
+
+// The weighted mean of the slices themselves, reduced where they are: any device, no memory of its
+// own but for small slices, which travel together.
+std::unique_ptr<RoundExchange> MakeDirectMean(Communicator& replica, Device& device,
+                                              std::vector<Tensor> slices, const char* purpose);
+
+}  // namespace trireme
