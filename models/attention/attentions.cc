@@ -15,8 +15,8 @@
 
 namespace trireme {
 
-absl::Span<const Entry<MixerFactory>> Attentions() {
-  static constexpr Entry<MixerFactory> kEntries[] = {
+absl::Span<const Entry<AttentionFactory>> Attentions() {
+  static constexpr Entry<AttentionFactory> kEntries[] = {
 #define ATTENTION(name, doc, params, factory) {#name, doc, params, factory},
 #include "models/attention/attentions.def"
 #undef ATTENTION

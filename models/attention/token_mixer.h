@@ -66,11 +66,11 @@ class TokenMixer {
 };
 
 // Declares the mixer's parameters under `scope`. INVALID_ARGUMENT when sizes do not fit.
-using MixerFactory = StatusOr<std::unique_ptr<TokenMixer>> (*)(const Params& params,
-                                                               const MixerShape& shape,
-                                                               const Scope& scope);
+using AttentionFactory = StatusOr<std::unique_ptr<TokenMixer>> (*)(const Params& params,
+                                                                   const MixerShape& shape,
+                                                                   const Scope& scope);
 
 // The registry, made from attentions.def.
-absl::Span<const Entry<MixerFactory>> Attentions();
+absl::Span<const Entry<AttentionFactory>> Attentions();
 
 }  // namespace trireme
