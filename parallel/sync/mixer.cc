@@ -4,8 +4,8 @@
 
 namespace trireme {
 
-absl::Span<const Entry<ReplicaMixerFactory>> Mixers() {
-  static constexpr Entry<ReplicaMixerFactory> kEntries[] = {
+absl::Span<const Entry<MixerFactory>> Mixers() {
+  static constexpr Entry<MixerFactory> kEntries[] = {
 #define MIXER(name, doc, params, factory) {#name, doc, params, factory},
 #include "parallel/sync/mixers.def"
 #undef MIXER

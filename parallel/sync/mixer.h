@@ -88,10 +88,10 @@ class Mixer {
                             int64_t block_bytes = CommOptions().block_bytes) const = 0;
 };
 
-using ReplicaMixerFactory = StatusOr<std::unique_ptr<Mixer>> (*)(const Params& params);
+using MixerFactory = StatusOr<std::unique_ptr<Mixer>> (*)(const Params& params);
 
 // The registry, made from mixers.def.
-absl::Span<const Entry<ReplicaMixerFactory>> Mixers();
+absl::Span<const Entry<MixerFactory>> Mixers();
 StatusOr<std::unique_ptr<Mixer>> MakeMixer(absl::string_view name, const ParamMap& params = {});
 
 }  // namespace trireme

@@ -548,7 +548,7 @@ TEST_P(MixerTest, ThreadsNeverChangeBitsAndNothingIsLegal) {
     CpuDevice threads({3, 0}, device.kernels());
     const std::vector<double> values = ValuesOf(world.rank(), 0, 40'017);
     const std::vector<double> weights = UnevenWeights(size());
-    for (const Entry<ReplicaMixerFactory>& entry : Mixers()) {
+    for (const Entry<MixerFactory>& entry : Mixers()) {
       const std::string name = entry.name;
       const auto mixer =
           ValueOf(MakeMixer(name, name == "subset" ? ParamMap{{"participants", "1"}} : ParamMap{}));
@@ -576,7 +576,7 @@ TEST_P(MixerTest, StartWaitsForNobody) {
     const auto codec = ValueOf(MakeCodec("identity"));
     const std::vector<CodecPiece> pieces = {{1, {5000}, 0, 5000}};
     const std::vector<double> weights = EvenWeights(size());
-    for (const Entry<ReplicaMixerFactory>& entry : Mixers()) {
+    for (const Entry<MixerFactory>& entry : Mixers()) {
       const std::string name = entry.name;
       const auto mixer =
           ValueOf(MakeMixer(name, name == "subset" ? ParamMap{{"participants", "1"}} : ParamMap{}));
