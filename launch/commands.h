@@ -17,5 +17,6 @@ Command TokenizeCommand();
 Command ListCommand();
 Command ScheduleCommand();
 Command MeshCommand();
+Command SyncCommand();
 
 }  // namespace trireme

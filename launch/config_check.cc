@@ -10,6 +10,7 @@
 #include "launch/config.h"
 #include "launch/config_fields.h"
 #include "launch/exchange_config.h"
+#include "parallel/sync/sync_rule.h"
 
 namespace trireme {
 namespace {
@@ -46,6 +47,16 @@ constexpr NumberRule kNumbers[] = {
     {"threads", 0, 4096},
     {"deadline_seconds", 1, kNoLimit},
 };
+
+// INVALID_ARGUMENT, opening with the field, when such a run would have no exchange of the row's.
+Status CheckRounds(const ExchangeSpec& spec, int64_t num_steps) {
+  if (spec.from_step >= num_steps) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "from_step: ", spec.from_step, " is not within a run of ", num_steps, " steps"));
+  }
+  const int64_t end = std::min(spec.until_step, num_steps);
+  return Annotate(MakeSyncRule(spec.rule.name, spec.rule.params, end).status(), "rule");
+}
 
 class Resolver {
  public:
@@ -214,9 +225,9 @@ class Resolver {
     if (row->has_mixer()) RETURN_IF_ERROR(resolve("mixer", "mixer", row->mutable_mixer()));
     if (row->has_outer()) RETURN_IF_ERROR(resolve("outer", "outer", row->mutable_outer()));
     const StatusOr<ExchangeSpec> spec = ToExchangeSpec(*row);
-    const Status checked = spec.ok()
-                               ? CheckExchange(*spec, static_cast<int>(config_.mesh().replica()))
-                               : spec.status();
+    Status checked = spec.status();
+    if (checked.ok()) checked = CheckExchange(*spec, static_cast<int>(config_.mesh().replica()));
+    if (checked.ok()) checked = CheckRounds(*spec, config_.num_steps());
     // Messages open with the field.
     return checked.ok() ? checked
                         : Status(checked.code(), absl::StrCat(Place(DottedPath(path, "point")),
