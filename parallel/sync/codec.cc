@@ -1,9 +1,17 @@
 #include "parallel/sync/codec.h"
 
 #include "core/base/log.h"
+#include "parallel/sync/block_scale.h"
+#include "parallel/sync/e3m0.h"
+#include "parallel/sync/fp8_e4m3.h"
+#include "parallel/sync/half_codecs.h"
 #include "parallel/sync/identity_codec.h"
+#include "parallel/sync/int8.h"
+#include "parallel/sync/powersgd.h"
 #include "parallel/sync/rand_k.h"
+#include "parallel/sync/sign.h"
 #include "parallel/sync/top_k.h"
+#include "parallel/sync/two_bit.h"
 
 namespace trireme {
 

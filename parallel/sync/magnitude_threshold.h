@@ -1,28 +1,18 @@
 // The k-th largest magnitude of a vector, exactly, at the speed of a few passes over it.
 //
-// Magnitudes are compared as the integers that their bits are, sign cleared: the order of |x|, with
-// infinities above all numbers and NaNs above infinities. One pass counts them by their leading
+// One pass counts them by their leading
 // bits (a histogram), which says in which bucket the k-th is; a selection among that bucket's
 // members finds it.
 #pragma once
 
 #include <algorithm>
-#include <bit>
 #include <cstdint>
 #include <functional>
-#include <type_traits>
 #include <vector>
 
+#include "parallel/sync/magnitude.h"
+
 namespace trireme {
-
-template <typename T>
-using MagnitudeOf = std::conditional_t<sizeof(T) == 8, uint64_t, uint32_t>;
-
-template <typename T>
-inline MagnitudeOf<T> Magnitude(T x) {
-  using U = MagnitudeOf<T>;
-  return std::bit_cast<U>(x) & (~U{0} >> 1);
-}
 
 template <typename T>
 struct MagnitudeThreshold {
