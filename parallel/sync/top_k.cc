@@ -5,7 +5,7 @@
 // Fatkhullin, "EF21" (NeurIPS 2021).
 //
 // Bytes of a block: k values, then where they are, in whichever form is shorter: their indices, in
-// 1, 2, 4 or 8 bytes each, or a bit for each element.
+// 1, 2, 4 or 8 bytes each, or a bit for each element; nothing when all are kept.
 #include "parallel/sync/top_k.h"
 
 #include "parallel/sync/block_codec.h"
@@ -46,12 +46,17 @@ class TopK : public BlockCodec<TopK> {
 
   int64_t BlockBytes(int64_t n, DType dtype) const {
     const int64_t k = kept_.Of(n);
+    if (k == n) return n * DTypeSize(dtype);
     return k * DTypeSize(dtype) + (AsBitmap(n, k) ? (n + 7) / 8 : k * IndexBytes(n));
   }
 
   template <typename T>
   void EncodeBlock(const CodecBlock& block, const T* x, uint8_t* bytes) const {
     const int64_t n = block.size, k = kept_.Of(n);
+    if (k == n) {
+      std::memcpy(bytes, x, n * sizeof(T));
+      return;
+    }
     uint8_t* where = bytes + k * sizeof(T);
     if (AsBitmap(n, k)) {
       std::memset(where, 0, (n + 7) / 8);
@@ -72,6 +77,10 @@ class TopK : public BlockCodec<TopK> {
   template <typename T>
   void DecodeBlock(const CodecBlock& block, const uint8_t* bytes, T* x) const {
     const int64_t n = block.size, k = kept_.Of(n);
+    if (k == n) {
+      std::memcpy(x, bytes, n * sizeof(T));
+      return;
+    }
     const uint8_t* where = bytes + k * sizeof(T);
     std::fill_n(x, n, T(0));
     if (AsBitmap(n, k)) {

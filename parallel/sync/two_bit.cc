@@ -12,6 +12,8 @@
 // Bytes of a block: four means, then 2 bits each (bit_rows.h).
 #include "parallel/sync/two_bit.h"
 
+#include <numeric>
+
 #include "parallel/sync/bit_rows.h"
 #include "parallel/sync/block_scale.h"
 
@@ -52,32 +54,37 @@ class TwoBit : public BlockCodec<TwoBit> {
 
     uint8_t* codes = bytes + kNumBins * sizeof(T);
     std::memset(codes, 0, BitRowBytes(n, 2));
-    double sums[kNumBins] = {};
-    int64_t counts[kNumBins] = {};
+    const auto bin_of = [&](double value) {
+      const double centred = value - mean;
+      return (centred >= -width) + (centred >= 0) + (centred >= width);
+    };
     ForEachBitRow(n, 2, [&](int row, int64_t first, int64_t size) {
       const T* in = x + first;
-      double sum0 = 0, sum1 = 0, sum2 = 0, sum3 = 0;
-      int64_t over1 = 0, over2 = 0, over3 = 0;
-#pragma omp simd reduction(+ : sum0, sum1, sum2, sum3, over1, over2, over3)
+#pragma omp simd
       for (int64_t i = 0; i < size; ++i) {
-        const double value = in[i] * lift, centred = value - mean;
-        const int bin = (centred >= -width) + (centred >= 0) + (centred >= width);
-        codes[i] = static_cast<uint8_t>(codes[i] | bin << (2 * row));
-        sum0 += bin == 0 ? value : 0;
-        sum1 += bin == 1 ? value : 0;
-        sum2 += bin == 2 ? value : 0;
-        sum3 += bin == 3 ? value : 0;
-        over1 += bin >= 1;
-        over2 += bin >= 2;
-        over3 += bin >= 3;
+        codes[i] = static_cast<uint8_t>(codes[i] | bin_of(in[i] * lift) << (2 * row));
       }
-      sums[0] += sum0, sums[1] += sum1, sums[2] += sum2, sums[3] += sum3;
-      counts[0] += size - over1, counts[1] += over1 - over2, counts[2] += over2 - over3;
-      counts[3] += over3;
     });
+    // Of each bin, in as many partial sums as vectors have lanes.
+    constexpr int kLanes = 8;
+    double sums[kNumBins][kLanes] = {}, counts[kNumBins][kLanes] = {};
+    const auto add = [&](double value, int lane) {
+      const int bin_of_value = bin_of(value);
+      for (int bin = 0; bin < kNumBins; ++bin) {
+        sums[bin][lane] += bin_of_value == bin ? value : 0;
+        counts[bin][lane] += bin_of_value == bin ? 1 : 0;
+      }
+    };
+    int64_t i = 0;
+    for (; i + kLanes <= n; i += kLanes) {
+      for (int lane = 0; lane < kLanes; ++lane) add(x[i + lane] * lift, lane);
+    }
+    for (int lane = 0; i + lane < n; ++lane) add(x[i + lane] * lift, lane);
 
     for (int bin = 0; bin < kNumBins; ++bin) {
-      double decoded = counts[bin] == 0 ? 0 : sums[bin] / counts[bin] / lift;
+      const double count = std::accumulate(counts[bin], counts[bin] + kLanes, 0.0);
+      const double sum_of_bin = std::accumulate(sums[bin], sums[bin] + kLanes, 0.0);
+      double decoded = count == 0 ? 0 : sum_of_bin / count / lift;
       if (!std::isfinite(squares)) decoded = std::numeric_limits<double>::quiet_NaN();
       bytes = StoreAs<T>(static_cast<T>(decoded), bytes);
     }
