@@ -51,12 +51,15 @@ void ReduceAs(const Reduction& reduction, absl::Span<const char* const> inputs, 
       if constexpr (!std::is_integral_v<T>) {
         if (!reduction.weights.empty()) {
           const A weight = static_cast<A>(reduction.weights[rank]);
-          A scaled[kTile];
-#pragma omp simd
-          for (int64_t i = 0; i < n; ++i) scaled[i] = weight * A(x[i]);
           if (first) {
-            std::copy(scaled, scaled + n, acc);
+#pragma omp simd
+            for (int64_t i = 0; i < n; ++i) acc[i] = weight * A(x[i]);
+          } else if (reduction.op == ReduceOp::kSum) {
+#pragma omp simd
+            for (int64_t i = 0; i < n; ++i) acc[i] += weight * A(x[i]);
           } else {
+            A scaled[kTile];
+            for (int64_t i = 0; i < n; ++i) scaled[i] = weight * A(x[i]);
             Combine(reduction.op, scaled, acc, n);
           }
           first = false;

@@ -21,6 +21,8 @@ echo "== recurrence_bench"
 "$build/tests/bench/recurrence_bench" --benchmark_min_time="${MIN_TIME:-0.05}"
 echo "== comm_bench"
 on_ranks 2 "$build/bench/comm_bench" 16
+echo "== exchange_bench"
+on_ranks 4 "$build/bench/exchange_bench"
 echo "== sequence_bench"
 "$build/tests/bench/sequence_bench" 4 1024 "${STEPS:-3}"
 echo "== executor_bench"
