@@ -1,10 +1,12 @@
 #include "parallel/sync/exchanges.h"
 
 #include <algorithm>
+#include <set>
 
 #include "absl/strings/str_cat.h"
 
 #include "core/base/log.h"
+#include "parallel/sync/host_vector.h"
 
 namespace trireme {
 namespace {
@@ -37,58 +39,180 @@ double MeanLoss(absl::Span<const LossSum> losses) {
 StatusOr<std::unique_ptr<Exchanges>> Exchanges::Create(std::vector<ExchangeSpec> rows,
                                                        const ExchangesContext& context) {
   std::unique_ptr<Exchanges> exchanges(new Exchanges(std::move(rows), context));
-  for (int row = 0; row < static_cast<int>(exchanges->rows_.size()); ++row) {
-    const Status added = exchanges->AddRounds(row);
+  for (int row = 0; row < static_cast<int>(exchanges->specs_.size()); ++row) {
+    const Status added = exchanges->AddRow(row);
     if (!added.ok()) return AtRow(row, added);
   }
   return exchanges;
 }
 
-Status Exchanges::AddRounds(int row) {
-  const ExchangeSpec& spec = rows_[row];
+Status Exchanges::AddRow(int index) {
+  const ExchangeSpec& spec = specs_[index];
   const std::vector<std::string> paths = context_.parameters.Paths();
-  const std::vector<bool> mine = ParametersOf(rows_, row, paths);
-  if (std::find(mine.begin(), mine.end(), true) == mine.end()) {
+  const std::vector<bool> chosen = ParametersOf(specs_, index, paths);
+  std::set<std::string> mine;
+  for (size_t i = 0; i < paths.size(); ++i) {
+    if (chosen[i]) mine.insert(paths[i]);
+  }
+  if (mine.empty()) {
     return absl::InvalidArgumentError(
         absl::StrCat("pattern '", spec.pattern, "' has no parameter left to match"));
   }
-  if (spec.is_of_gradients()) return absl::OkStatus();
+  auto row = std::make_unique<Row>();
+  row->spec = &spec;
+  ASSIGN_OR_RETURN(row->codec, MakeCodec(spec.codec.name, spec.codec.params));
+  ASSIGN_OR_RETURN(row->mixer, MakeMixer(spec.mixer.name, spec.mixer.params));
+  RETURN_IF_ERROR(row->mixer->Check(*row->codec, context_.replica.size()));
+  std::vector<int> parameters;
+  for (size_t i = 0; i < context_.parameters.parameters().size(); ++i) {
+    const ParamSpec& parameter = context_.parameters.parameters()[i]->spec;
+    if (parameter.frozen || mine.count(parameter.path) == 0) continue;
+    const Status checked = row->codec->Check(parameter.global);
+    if (!checked.ok()) {
+      return Status(checked.code(), absl::StrCat("codec: ", spec.codec.name, " of ", parameter.path,
+                                                 ": ", checked.message()));
+    }
+    parameters.push_back(static_cast<int>(i));
+  }
+  if (!spec.is_of_gradients()) {
+    RETURN_IF_ERROR(AddRounds(*row, parameters));
+  } else if (!(spec.IsPlainGradient() && spec.pattern == "*")) {
+    std::vector<Tensor> average;
+    if (!spec.state.empty()) {
+      ASSIGN_OR_RETURN(average, States(spec.state, parameters));
+    }
+    ASSIGN_OR_RETURN(BlockedSlices slices, MakeSlices(*row, parameters, {}, "gradients"));
+    RETURN_IF_ERROR(CatchFailure([&] {
+      row->gradients = std::make_unique<GradientRow>(spec, parameters, std::move(slices),
+                                                     std::move(average), context_.device);
+    }));
+  }
+  rows_.push_back(std::move(row));
+  return absl::OkStatus();
+}
+
+Status Exchanges::AddRounds(const Row& row, const std::vector<int>& parameters) {
+  const ExchangeSpec& spec = *row.spec;
   RunTimes times = context_.times;
   times.first_step = spec.from_step;
   times.num_steps = std::min(times.num_steps, spec.until_step);
   if (times.first_step >= times.num_steps) return absl::OkStatus();  // It begins after the run.
-
-  Round round;
-  round.spec = &spec;
-  std::vector<Tensor> slices;
-  const auto& parameters = context_.parameters.parameters();
-  for (size_t i = 0; i < parameters.size(); ++i) {
-    const ParamSpec& parameter = parameters[i]->spec;
-    const auto place = std::find(paths.begin(), paths.end(), parameter.path);
-    if (parameter.frozen || !mine[place - paths.begin()]) continue;
-    const Tensor slice =
-        spec.state.empty() ? parameters[i]->owned : context_.optimizer_state(i, spec.state);
-    if (!slice.defined()) {
-      return absl::InvalidArgumentError(
-          absl::StrCat("state: the optimizer of ", parameter.path, " has no '", spec.state, "'"));
+  ASSIGN_OR_RETURN(const_cast<Row&>(row).rule,
+                   MakeSyncRule(spec.rule.name, spec.rule.params, times.num_steps));
+  for (int64_t fragment = 0; fragment < spec.fragments; ++fragment) {
+    std::vector<int> chosen;
+    for (const int i : parameters) {
+      const int unit = context_.parameters.parameters()[i]->spec.units.front();
+      if (unit % spec.fragments == fragment) chosen.push_back(i);
     }
-    round.parameters.push_back(static_cast<int>(i));
-    slices.push_back(slice);
+    Round round;
+    round.row = &row;
+    round.clock = std::make_unique<RoundClock>(*row.rule, times, fragment, spec.fragments);
+    ASSIGN_OR_RETURN(round.exchange, MakeRound(row, chosen));
+    rounds_.push_back(std::move(round));
   }
-  ASSIGN_OR_RETURN(round.rule, MakeSyncRule(spec.rule.name, spec.rule.params, times.num_steps));
-  round.clock = std::make_unique<RoundClock>(*round.rule, times);
-  RETURN_IF_ERROR(CatchFailure([&] {
-    round.exchange = MakeDirectMean(context_.replica, context_.device, std::move(slices),
-                                    spec.state.empty() ? "parameters" : "optimizer states");
-  }));
-  rounds_.push_back(std::move(round));
   return absl::OkStatus();
 }
 
+StatusOr<std::unique_ptr<RoundExchange>> Exchanges::MakeRound(const Row& row,
+                                                              const std::vector<int>& chosen) {
+  const ExchangeSpec& spec = *row.spec;
+  const char* purpose = spec.state.empty() ? ExchangePointName(spec.point) : "optimizer states";
+  std::vector<Tensor> slices;
+  if (spec.state.empty()) {
+    for (const int i : chosen) slices.push_back(context_.parameters.parameters()[i]->owned);
+  } else {
+    ASSIGN_OR_RETURN(slices, States(spec.state, chosen));
+  }
+  std::unique_ptr<RoundExchange> exchange;
+  if (spec.point == ExchangePoint::kParameters && spec.mixer.name == "all_reduce") {
+    RETURN_IF_ERROR(CatchFailure([&] {
+      exchange = MakeDirectMean(context_.replica, context_.device, std::move(slices), purpose);
+    }));
+    return exchange;
+  }
+  ASSIGN_OR_RETURN(BlockedSlices blocked, MakeSlices(row, chosen, std::move(slices), purpose));
+  if (spec.point == ExchangePoint::kParameters) {
+    return MakeMixedParameters(context_.replica, std::move(blocked), *row.mixer);
+  }
+  ASSIGN_OR_RETURN(std::unique_ptr<Outer> outer, MakeOuter(spec.outer.name, spec.outer.params));
+  const bool exact = row.codec->wire_is_values() && spec.memory == ExchangeMemory::kNone;
+  const AnchorOptions options = {spec.keep_local, exact && !outer->needs_anchor()};
+  RETURN_IF_ERROR(CatchFailure([&] {
+    exchange = MakeAnchoredDifference(context_.replica, context_.device, std::move(blocked),
+                                      std::move(outer), options);
+  }));
+  return exchange;
+}
+
+StatusOr<BlockedSlices> Exchanges::MakeSlices(const Row& row, const std::vector<int>& chosen,
+                                              std::vector<Tensor> slices, const char* purpose) {
+  if (context_.device.kind() != DeviceKind::kCpu) {
+    return absl::UnimplementedError(absl::StrCat(
+        context_.device.name(),
+        " exchanges gradients and parameters by all_reduce only; use --set device=cpu"));
+  }
+  const ExchangeSpec& spec = *row.spec;
+  BlockedSlices result;
+  result.slices = std::move(slices);
+  ASSIGN_OR_RETURN(result.blocks,
+                   WholeBlocks::Create(context_.parameters, chosen, row.codec->block_size(),
+                                       context_.inside, context_.device));
+  RETURN_IF_ERROR(CatchFailure([&] {
+    result.channel = std::make_unique<Channel>(
+        context_.replica, context_.device, MasterType(context_.parameters), result.blocks->pieces(),
+        ChannelOptions{*row.codec, *row.mixer, spec.memory, spec.memory_decay, context_.seed,
+                       purpose});
+  }));
+  return result;
+}
+
+StatusOr<std::vector<Tensor>> Exchanges::States(const std::string& name,
+                                                const std::vector<int>& chosen) {
+  std::vector<Tensor> states;
+  for (const int i : chosen) {
+    states.push_back(context_.optimizer_state(i, name));
+    if (states.back().defined()) continue;
+    return absl::InvalidArgumentError(
+        absl::StrCat("state: the optimizer of ", context_.parameters.parameters()[i]->spec.path,
+                     " has no '", name, "'"));
+  }
+  return states;
+}
+
 bool Exchanges::AddsGradientsUp(int64_t step) const {
-  return std::any_of(rows_.begin(), rows_.end(), [&](const ExchangeSpec& spec) {
+  return std::any_of(specs_.begin(), specs_.end(), [&](const ExchangeSpec& spec) {
     return spec.IsPlainGradient() && spec.pattern == "*" && spec.IsActive(step);
   });
+}
+
+bool Exchanges::HasGradientRows(int64_t step) const {
+  return std::any_of(rows_.begin(), rows_.end(), [&](const std::unique_ptr<Row>& row) {
+    return row->gradients != nullptr && row->spec->IsActive(step);
+  });
+}
+
+Status Exchanges::MeanGradients(int64_t step, const UnitTensors& gradients, LossSum* loss) {
+  const double factor = loss->count == 0 ? 0 : 1 / static_cast<double>(loss->count);
+  ASSIGN_OR_RETURN(const std::vector<LossSum> losses, GatherLosses(*loss));
+  std::vector<bool> exchanged(context_.parameters.parameters().size());
+  for (const auto& row : rows_) {
+    if (row->gradients == nullptr || !row->spec->IsActive(step)) continue;
+    RETURN_IF_ERROR(
+        row->gradients->Send(step, gradients, factor, WeightsOf(*row->spec, losses)));
+    for (const int i : row->gradients->parameters()) exchanged[i] = true;
+  }
+  for (size_t i = 0; i < exchanged.size(); ++i) {
+    const bool frozen = context_.parameters.parameters()[i]->spec.frozen;
+    if (!exchanged[i] && !frozen) Scale(gradients.of(i), factor);
+  }
+  for (const auto& row : rows_) {
+    if (row->gradients == nullptr || !row->spec->IsActive(step)) continue;
+    RETURN_IF_ERROR(row->gradients->Receive(gradients));
+  }
+  *loss = {};
+  for (const LossSum& one : losses) loss->Add(one);
+  return absl::OkStatus();
 }
 
 StatusOr<std::vector<LossSum>> Exchanges::GatherLosses(const LossSum& mine) {
@@ -110,27 +234,53 @@ StatusOr<std::vector<LossSum>> Exchanges::GatherLosses(const LossSum& mine) {
 }
 
 StatusOr<bool> Exchanges::AfterUpdate(int64_t steps_done, const LossSum& loss) {
-  if (!AddsGradientsUp(steps_done - 1)) in_agreement_ = context_.replica.size() == 1;
+  in_agreement_ = in_agreement_ && UpdatesAgree(steps_done - 1);
   bool changed = false;
   for (Round& round : rounds_) {
-    if (!round.spec->IsActive(steps_done - 1)) continue;
-    round.loss.Add(loss);
-    if (!round.clock->IsDue(steps_done)) continue;
-    RETURN_IF_ERROR(EndRound(round, steps_done));
-    changed = true;
+    const bool active = round.row->spec->IsActive(steps_done - 1);
+    if (active) round.loss.Add(loss);
+    if (active && round.clock->IsDue(steps_done)) {
+      RETURN_IF_ERROR(EndRound(round, steps_done));
+    }
+    if (round.apply_at == steps_done) {
+      RETURN_IF_ERROR(ApplyRound(round));
+      changed = true;
+    }
   }
   return changed;
 }
 
+// Whether replicas that have the same parameters have the same after the update of `step`.
+bool Exchanges::UpdatesAgree(int64_t step) const {
+  if (context_.replica.size() == 1 || AddsGradientsUp(step)) return true;
+  size_t exchanged = 0, trained = 0;
+  for (const auto& row : rows_) {
+    if (row->gradients == nullptr || !row->spec->IsActive(step)) continue;
+    exchanged += row->gradients->parameters().size();
+  }
+  for (const auto& parameter : context_.parameters.parameters()) trained += !parameter->spec.frozen;
+  return exchanged == trained;
+}
+
 Status Exchanges::EndRound(Round& round, int64_t steps_done) {
+  const ExchangeSpec& spec = *round.row->spec;
   ASSIGN_OR_RETURN(const std::vector<LossSum> losses, GatherLosses(round.loss));
-  round.sent = {round.clock->round(), WeightsOf(*round.spec, losses), round.clock->learning_rate(),
-                round.clock->LearningRateSum(), round.clock->IsLast(steps_done)};
+  const bool last = round.clock->IsLast(steps_done);
+  round.sent = {round.clock->round(), WeightsOf(spec, losses), round.clock->learning_rate(),
+                round.clock->LearningRateSum(), last};
+  round.apply_at = last ? steps_done : steps_done + spec.delay;
   RETURN_IF_ERROR(round.exchange->Send(round.sent));
-  RETURN_IF_ERROR(round.exchange->Apply(round.sent));
-  if (round.exchange->makes_equal() && round.spec->state.empty()) in_agreement_ = true;
   round.clock->BeginNext(MeanLoss(losses));
   round.loss = {};
+  return absl::OkStatus();
+}
+
+Status Exchanges::ApplyRound(Round& round) {
+  RETURN_IF_ERROR(round.exchange->Apply(round.sent));
+  round.apply_at = 0;
+  const ExchangeSpec& spec = *round.row->spec;
+  const bool all = spec.state.empty() && spec.pattern == "*" && spec.fragments == 1;
+  if (all && (round.exchange->makes_equal() || round.sent.last)) in_agreement_ = true;
   return absl::OkStatus();
 }
 

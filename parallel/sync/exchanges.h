@@ -1,6 +1,8 @@
 // All exchanges of a run between its replicas, on one rank: the rows of its config at work.
 //
 //   gradients of a step -> MeanGradients -> the optimizer's update -> AfterUpdate
+//
+// Rows of gradients work at every step, all others at the ends of rounds.
 #pragma once
 
 #include <functional>
@@ -12,6 +14,7 @@
 #include "parallel/comm/communicator.h"
 #include "parallel/sync/exchange_spec.h"
 #include "parallel/sync/gradient_exchange.h"
+#include "parallel/sync/gradient_row.h"
 #include "parallel/sync/round_clock.h"
 #include "parallel/sync/round_exchange.h"
 
@@ -34,43 +37,63 @@ struct ExchangesContext {
 class Exchanges {
  public:
   // The rows are checked (CheckExchange). INVALID_ARGUMENT names a row whose pattern has nothing
-  // left to match or whose state the optimizer has not. All references outlive this.
+  // left to match, whose codec does not suit a parameter, whose state the optimizer has not.
+  // A collective of the replica's ranks. All references outlive this.
   static StatusOr<std::unique_ptr<Exchanges>> Create(std::vector<ExchangeSpec> rows,
                                                      const ExchangesContext& context);
 
   // Whether the gradients of a step are plainly added up over all replicas, so that whoever
-  // computes them may do it on the way. Otherwise they stay inside the replica until MeanGradients.
+  // computes them may do it on the way. Otherwise they stay inside the replica.
   bool AddsGradientsUp(int64_t step) const;
+  // Whether MeanGradients has something to do then.
+  bool HasGradientRows(int64_t step) const;
+  // `gradients`: of the replica's own samples, summed; `loss` likewise. Afterwards the mean
+  // gradients that the rows make of them (of a parameter without a row, the replica's own mean), and
+  // the loss of all replicas.
+  Status MeanGradients(int64_t step, const UnitTensors& gradients, LossSum* loss);
 
-  // An update with gradients of this replica alone is about to be made, or was: `loss` is what the
-  // replica's own samples added up to.
-  // After `steps_done` steps. True when parameters were exchanged.
+  // After `steps_done` steps; `loss` is what the replica's samples of the last one added up to. True
+  // when slices were exchanged.
   StatusOr<bool> AfterUpdate(int64_t steps_done, const LossSum& loss);
 
   // Whether all replicas have the same parameters.
   bool in_agreement() const { return in_agreement_; }
 
  private:
-  // One row and one of its fragments.
-  struct Round {
+  // A row of the config. What its rounds, or its gradients, share.
+  struct Row {
     const ExchangeSpec* spec;
     std::unique_ptr<SyncRule> rule;
+    std::unique_ptr<Codec> codec;
+    std::unique_ptr<Mixer> mixer;
+    std::unique_ptr<GradientRow> gradients;
+  };
+  // One fragment of a row.
+  struct Round {
+    const Row* row;
     std::unique_ptr<RoundClock> clock;
     std::unique_ptr<RoundExchange> exchange;
-    std::vector<int> parameters;
     LossSum loss;          // Of this replica in this round.
     RoundEnd sent;         // While something is on its way,
     int64_t apply_at = 0;  // until so many steps are done; 0: nothing is.
   };
 
   Exchanges(std::vector<ExchangeSpec> rows, const ExchangesContext& context)
-      : rows_(std::move(rows)), context_(context) {}
-  Status AddRounds(int row);
+      : specs_(std::move(rows)), context_(context) {}
+  Status AddRow(int index);
+  Status AddRounds(const Row& row, const std::vector<int>& parameters);
+  StatusOr<std::unique_ptr<RoundExchange>> MakeRound(const Row& row, const std::vector<int>& chosen);
+  StatusOr<BlockedSlices> MakeSlices(const Row& row, const std::vector<int>& chosen,
+                                     std::vector<Tensor> slices, const char* purpose);
+  StatusOr<std::vector<Tensor>> States(const std::string& name, const std::vector<int>& chosen);
   StatusOr<std::vector<LossSum>> GatherLosses(const LossSum& mine);
   Status EndRound(Round& round, int64_t steps_done);
+  Status ApplyRound(Round& round);
+  bool UpdatesAgree(int64_t step) const;
 
-  const std::vector<ExchangeSpec> rows_;
+  const std::vector<ExchangeSpec> specs_;
   const ExchangesContext context_;
+  std::vector<std::unique_ptr<Row>> rows_;
   std::vector<Round> rounds_;
   bool in_agreement_ = true;
 };

@@ -1,0 +1,23 @@
+#include "parallel/sync/host_vector.h"
+
+namespace trireme {
+namespace {
+
+template <typename T>
+void ScaleAll(T* x, int64_t n, T factor) {
+#pragma omp simd
+  for (int64_t i = 0; i < n; ++i) x[i] *= factor;
+}
+
+}  // namespace
+
+void Scale(const Tensor& x, double factor) {
+  if (factor == 1) return;
+  if (x.dtype() == DType::kF64) {
+    ScaleAll(x.data<double>(), x.numel(), factor);
+  } else {
+    ScaleAll(x.data<float>(), x.numel(), static_cast<float>(factor));
+  }
+}
+
+}  // namespace trireme
