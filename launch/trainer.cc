@@ -187,8 +187,9 @@ Status Trainer::MakeExchanges() {
   };
   ASSIGN_OR_RETURN(
       exchanges_,
-      Exchanges::Create(std::move(rows), {model_->parameters(), device_, mesh_->replica(), nullptr,
-                                          static_cast<uint64_t>(config_.seed()), times, state}));
+      Exchanges::Create(std::move(rows),
+                        {model_->parameters(), device_, mesh_->replica(), mesh_->Over(kSliceAxes),
+                         static_cast<uint64_t>(config_.seed()), times, state}));
   return absl::OkStatus();
 }
 
@@ -339,14 +340,19 @@ Status Trainer::Apply(const CompletedJob& job, StepReport* report) {
     return absl::InvalidArgumentError(
         absl::StrCat("step ", step_ + 1, ": the batch has no label to predict"));
   }
-  const double mean = 1 / static_cast<double>(job.loss.count);
+  LossSum loss = job.loss;
+  double mean = 1 / static_cast<double>(loss.count);
+  if (exchanges_->HasGradientRows(step_)) {
+    RETURN_IF_ERROR(exchanges_->MeanGradients(step_, *job.gradients, &loss));
+    mean = 1;
+  }
   double squares = 0;
   RETURN_IF_ERROR(CatchFailure([&] {
     squares =
         SumOfCountedSquares(model_->parameters(), *job.gradients, mesh_->Coordinate(Axis::kTensor));
   }));
   RETURN_IF_ERROR(SumOver(mesh_->inside().whole, device_, "gradient norm", {&squares, 1}));
-  report->loss = job.loss.sum * mean;
+  report->loss = loss.sum / static_cast<double>(loss.count);
   report->grad_norm = mean * std::sqrt(squares);
   if (!std::isfinite(report->loss) || !std::isfinite(report->grad_norm)) {
     ASSIGN_OR_RETURN(const std::string first, FindNonFinite(*job.gradients));
@@ -356,8 +362,8 @@ Status Trainer::Apply(const CompletedJob& job, StepReport* report) {
                      ". The parameters were left as they were. Try a lower learning_rate, a "
                      "longer warm-up or clip_norm"));
   }
-  report->num_tokens =
-      job.loss.count * (exchanges_->AddsGradientsUp(step_) ? 1 : mesh_->replica().size());
+  const bool is_of_all = exchanges_->AddsGradientsUp(step_) || exchanges_->HasGradientRows(step_);
+  report->num_tokens = loss.count * (is_of_all ? 1 : mesh_->replica().size());
   report->learning_rate = schedule_.LearningRate(step_);
   update_->Step(*job.gradients, report->learning_rate,
                 mean * ClipFactor(report->grad_norm, config_.clip_norm()));

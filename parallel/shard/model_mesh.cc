@@ -20,8 +20,9 @@ StatusOr<std::unique_ptr<ModelMesh>> ModelMesh::Create(Communicator& world, cons
                                                        std::pair<int, int> tied_stages) {
   std::unique_ptr<ModelMesh> made(new ModelMesh);
   std::vector<AxisSet> sets = {Axis::kReplica};
-  for (const AxisSet set : {AxisSet(Axis::kPipeline), AxisSet(Axis::kSequence),
-                            AxisSet(Axis::kTensor), kOwnerAxes, kLossAxes, kReplicaAxes}) {
+  for (const AxisSet set :
+       {AxisSet(Axis::kPipeline), AxisSet(Axis::kSequence), AxisSet(Axis::kTensor), kOwnerAxes,
+        kLossAxes, kSliceAxes, kReplicaAxes}) {
     const bool known = std::find(sets.begin(), sets.end(), set) != sets.end();
     if (mesh.size(set) > 1 && !known) sets.push_back(set);
   }

@@ -11,10 +11,11 @@
 
 namespace trireme {
 
-// Those whose ranks share the ownership of parameters, have parts of the loss of a replica, make up
-// a replica.
+// Those whose ranks share the ownership of parameters, have parts of the loss of a replica, cut the
+// parameters of a stage among them, make up a replica.
 inline constexpr AxisSet kOwnerAxes = {Axis::kShard, Axis::kSequence};
 inline constexpr AxisSet kLossAxes = {Axis::kPipeline, Axis::kShard, Axis::kSequence};
+inline constexpr AxisSet kSliceAxes = {Axis::kShard, Axis::kSequence, Axis::kTensor};
 inline constexpr AxisSet kReplicaAxes = {Axis::kPipeline, Axis::kShard, Axis::kSequence,
                                          Axis::kTensor};
 

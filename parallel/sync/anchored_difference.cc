@@ -62,9 +62,7 @@ class AnchoredDifference : public RoundExchange {
     return slices_.Write(to_anchor ? anchor_ : theta_);
   }
 
-  bool makes_equal() const override {
-    return options_.keep_local == 0 && !outer_->merges_itself();
-  }
+  bool makes_equal() const override { return options_.keep_local == 0 && !outer_->merges_itself(); }
 
   std::vector<ExchangeState> States() const override {
     std::vector<ExchangeState> states = slices_.channel->States();

@@ -65,13 +65,10 @@ Status Channel::Start(int64_t round, absl::Span<const double> weights) {
       Scale(values_, 1 / (weights_[replica_.rank()] * replica_.size()));
       values_.Accumulate(memory_, -1);
     }
-    MixInput input = {replica_, Bundle(round), values_, mean_};
-    if (change_.defined()) input.mean = change_;
-    input.sent = sent_;
-    input.linear_state = linear_state_;
-    input.server_error = server_error_;
-    input.push_weight = push_weight_;
-    input.purpose = options_.purpose;
+    const MixInput input = {
+        replica_,        Bundle(round), values_,       change_.defined() ? change_ : mean_,
+        sent_,           linear_state_, server_error_, push_weight_,
+        options_.purpose};
     auto pending = options_.mixer.Start(input);
     ThrowIfError(pending.status());
     pending_ = *std::move(pending);
@@ -110,8 +107,8 @@ std::vector<ExchangeState> Channel::States() const {
     add("mean", Layout::kElements, mean_, 0, false, Resize::kMean);
   }
   if (server_error_.defined()) {
-    const Mixer::Range range = options_.mixer.ServerErrorRange(
-        Bundle(0), Place{replica_.rank(), replica_.size()});
+    const Mixer::Range range =
+        options_.mixer.ServerErrorRange(Bundle(0), Place{replica_.rank(), replica_.size()});
     // Each replica has the error of other elements: together they are one vector.
     add("server_error", Layout::kElements, server_error_, range.first, false, Resize::kMean);
   }

@@ -107,6 +107,7 @@ Status Exchanges::AddRounds(const Row& row, const std::vector<int>& parameters) 
     }
     Round round;
     round.row = &row;
+    round.parameters = chosen;
     round.clock = std::make_unique<RoundClock>(*row.rule, times, fragment, spec.fragments);
     ASSIGN_OR_RETURN(round.exchange, MakeRound(row, chosen));
     rounds_.push_back(std::move(round));
@@ -147,7 +148,7 @@ StatusOr<std::unique_ptr<RoundExchange>> Exchanges::MakeRound(const Row& row,
 
 StatusOr<BlockedSlices> Exchanges::MakeSlices(const Row& row, const std::vector<int>& chosen,
                                               std::vector<Tensor> slices, const char* purpose) {
-  if (context_.device.kind() != DeviceKind::kCpu) {
+  if (context_.device.name() != "cpu") {
     return absl::UnimplementedError(absl::StrCat(
         context_.device.name(),
         " exchanges gradients and parameters by all_reduce only; use --set device=cpu"));
@@ -173,9 +174,9 @@ StatusOr<std::vector<Tensor>> Exchanges::States(const std::string& name,
   for (const int i : chosen) {
     states.push_back(context_.optimizer_state(i, name));
     if (states.back().defined()) continue;
-    return absl::InvalidArgumentError(
-        absl::StrCat("state: the optimizer of ", context_.parameters.parameters()[i]->spec.path,
-                     " has no '", name, "'"));
+    return absl::InvalidArgumentError(absl::StrCat("state: the optimizer of ",
+                                                   context_.parameters.parameters()[i]->spec.path,
+                                                   " has no '", name, "'"));
   }
   return states;
 }
@@ -198,8 +199,7 @@ Status Exchanges::MeanGradients(int64_t step, const UnitTensors& gradients, Loss
   std::vector<bool> exchanged(context_.parameters.parameters().size());
   for (const auto& row : rows_) {
     if (row->gradients == nullptr || !row->spec->IsActive(step)) continue;
-    RETURN_IF_ERROR(
-        row->gradients->Send(step, gradients, factor, WeightsOf(*row->spec, losses)));
+    RETURN_IF_ERROR(row->gradients->Send(step, gradients, factor, WeightsOf(*row->spec, losses)));
     for (const int i : row->gradients->parameters()) exchanged[i] = true;
   }
   for (size_t i = 0; i < exchanged.size(); ++i) {
@@ -234,7 +234,8 @@ StatusOr<std::vector<LossSum>> Exchanges::GatherLosses(const LossSum& mine) {
 }
 
 StatusOr<bool> Exchanges::AfterUpdate(int64_t steps_done, const LossSum& loss) {
-  in_agreement_ = in_agreement_ && UpdatesAgree(steps_done - 1);
+  const std::vector<bool> alike = UpdatesAgree(steps_done - 1);
+  for (size_t i = 0; i < agrees_.size(); ++i) agrees_[i] = agrees_[i] && alike[i];
   bool changed = false;
   for (Round& round : rounds_) {
     const bool active = round.row->spec->IsActive(steps_done - 1);
@@ -250,16 +251,21 @@ StatusOr<bool> Exchanges::AfterUpdate(int64_t steps_done, const LossSum& loss) {
   return changed;
 }
 
-// Whether replicas that have the same parameters have the same after the update of `step`.
-bool Exchanges::UpdatesAgree(int64_t step) const {
-  if (context_.replica.size() == 1 || AddsGradientsUp(step)) return true;
-  size_t exchanged = 0, trained = 0;
+std::vector<bool> Exchanges::UpdatesAgree(int64_t step) const {
+  const auto& parameters = context_.parameters.parameters();
+  std::vector<bool> alike(parameters.size(), context_.replica.size() == 1 || AddsGradientsUp(step));
+  for (size_t i = 0; i < alike.size(); ++i) {
+    if (parameters[i]->spec.frozen) alike[i] = true;
+  }
   for (const auto& row : rows_) {
     if (row->gradients == nullptr || !row->spec->IsActive(step)) continue;
-    exchanged += row->gradients->parameters().size();
+    for (const int i : row->gradients->parameters()) alike[i] = true;
   }
-  for (const auto& parameter : context_.parameters.parameters()) trained += !parameter->spec.frozen;
-  return exchanged == trained;
+  return alike;
+}
+
+bool Exchanges::in_agreement() const {
+  return std::all_of(agrees_.begin(), agrees_.end(), [](bool agrees) { return agrees; });
 }
 
 Status Exchanges::EndRound(Round& round, int64_t steps_done) {
@@ -278,9 +284,9 @@ Status Exchanges::EndRound(Round& round, int64_t steps_done) {
 Status Exchanges::ApplyRound(Round& round) {
   RETURN_IF_ERROR(round.exchange->Apply(round.sent));
   round.apply_at = 0;
-  const ExchangeSpec& spec = *round.row->spec;
-  const bool all = spec.state.empty() && spec.pattern == "*" && spec.fragments == 1;
-  if (all && (round.exchange->makes_equal() || round.sent.last)) in_agreement_ = true;
+  const bool equal = round.exchange->makes_equal() || round.sent.last;
+  if (!equal || !round.row->spec->state.empty()) return absl::OkStatus();
+  for (const int i : round.parameters) agrees_[i] = true;
   return absl::OkStatus();
 }
 

@@ -48,16 +48,16 @@ class Exchanges {
   // Whether MeanGradients has something to do then.
   bool HasGradientRows(int64_t step) const;
   // `gradients`: of the replica's own samples, summed; `loss` likewise. Afterwards the mean
-  // gradients that the rows make of them (of a parameter without a row, the replica's own mean), and
-  // the loss of all replicas.
+  // gradients that the rows make of them (of a parameter without a row, the replica's own mean),
+  // and the loss of all replicas.
   Status MeanGradients(int64_t step, const UnitTensors& gradients, LossSum* loss);
 
-  // After `steps_done` steps; `loss` is what the replica's samples of the last one added up to. True
-  // when slices were exchanged.
+  // After `steps_done` steps; `loss` is what the replica's samples of the last one added up to.
+  // True when slices were exchanged.
   StatusOr<bool> AfterUpdate(int64_t steps_done, const LossSum& loss);
 
   // Whether all replicas have the same parameters.
-  bool in_agreement() const { return in_agreement_; }
+  bool in_agreement() const;
 
  private:
   // A row of the config. What its rounds, or its gradients, share.
@@ -73,29 +73,34 @@ class Exchanges {
     const Row* row;
     std::unique_ptr<RoundClock> clock;
     std::unique_ptr<RoundExchange> exchange;
+    std::vector<int> parameters;
     LossSum loss;          // Of this replica in this round.
     RoundEnd sent;         // While something is on its way,
     int64_t apply_at = 0;  // until so many steps are done; 0: nothing is.
   };
 
   Exchanges(std::vector<ExchangeSpec> rows, const ExchangesContext& context)
-      : specs_(std::move(rows)), context_(context) {}
+      : specs_(std::move(rows)),
+        context_(context),
+        agrees_(context.parameters.parameters().size(), true) {}
   Status AddRow(int index);
   Status AddRounds(const Row& row, const std::vector<int>& parameters);
-  StatusOr<std::unique_ptr<RoundExchange>> MakeRound(const Row& row, const std::vector<int>& chosen);
+  StatusOr<std::unique_ptr<RoundExchange>> MakeRound(const Row& row,
+                                                     const std::vector<int>& chosen);
   StatusOr<BlockedSlices> MakeSlices(const Row& row, const std::vector<int>& chosen,
                                      std::vector<Tensor> slices, const char* purpose);
   StatusOr<std::vector<Tensor>> States(const std::string& name, const std::vector<int>& chosen);
   StatusOr<std::vector<LossSum>> GatherLosses(const LossSum& mine);
   Status EndRound(Round& round, int64_t steps_done);
   Status ApplyRound(Round& round);
-  bool UpdatesAgree(int64_t step) const;
+  // Whether each parameter is updated alike by replicas that have the same.
+  std::vector<bool> UpdatesAgree(int64_t step) const;
 
   const std::vector<ExchangeSpec> specs_;
   const ExchangesContext context_;
   std::vector<std::unique_ptr<Row>> rows_;
   std::vector<Round> rounds_;
-  bool in_agreement_ = true;
+  std::vector<bool> agrees_;  // By parameter: whether all replicas have the same.
 };
 
 }  // namespace trireme

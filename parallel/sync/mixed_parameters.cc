@@ -37,10 +37,9 @@ class MixedParameters : public RoundExchange {
       double sum = 0;
       for (const double weight : weights) sum += weight;
       for (double& weight : weights) weight /= sum;
-      ThrowIfError(replica_
-                       .AllReduce(slices_.channel->mean(),
-                                  {.purpose = "last mean", .weights = weights})
-                       ->Wait());
+      ThrowIfError(
+          replica_.AllReduce(slices_.channel->mean(), {.purpose = "last mean", .weights = weights})
+              ->Wait());
       mine.Fill(1);
     });
   }
