@@ -32,23 +32,40 @@ T ValueOf(StatusOr<T> value) {
 struct CodecCase {
   const char* name;
   ParamMap params;
-  bool linear = false;
 };
 const CodecCase kCodecs[] = {
-    {"identity", {}, true},
+    {"identity", {}},
+    {"f16", {}},
+    {"bf16", {}},
+    {"int8", {{"block", "8"}}},
+    {"fp8_e4m3", {{"block", "16"}}},
+    {"e3m0", {{"block", "32"}}},
+    {"two_bit", {{"block", "64"}}},
+    {"sign", {{"block", "8"}}},
     {"top_k", {{"k", "3"}, {"block", "8"}}},
     {"top_k", {{"fraction", "0.4"}, {"block", "0"}}},
-    {"rand_k", {{"k", "3"}, {"block", "8"}}, true},
+    {"rand_k", {{"k", "3"}, {"block", "8"}}},
+    {"powersgd", {}},
 };
 
-// Pieces of several parameters, some cut between blocks of 8, some empty.
+TEST(MixerCasesTest, EveryCodecIsAmongThem) {
+  for (const Entry<CodecFactory>& entry : Codecs()) {
+    EXPECT_TRUE(std::any_of(std::begin(kCodecs), std::end(kCodecs), [&](const CodecCase& c) {
+      return c.name == std::string(entry.name);
+    })) << entry.name;
+  }
+}
+
+bool IsLinear(const Codec& codec) { return codec.num_linear_passes() > 0; }
+
+// Pieces of several parameters, one of them cut between blocks, one empty.
 std::vector<CodecPiece> Pieces(const Codec& codec) {
   const bool whole = codec.block_size() == 0;
   std::vector<CodecPiece> pieces = {
       {11, {5, 7}, 0, 35},
-      {22, {9}, 0, 0},
+      {22, {whole ? 0 : 9, 3}, 0, 0},
       {33, {20, 13}, whole ? 0 : 64, whole ? 260 : 196},
-      {44, {4}, 0, 4},
+      {44, {2, 2}, 0, 4},
   };
   return pieces;
 }
@@ -97,6 +114,69 @@ std::vector<double> WeightedSum(const std::vector<std::vector<double>>& all,
     for (size_t i = 0; i < sum.size(); ++i) sum[i] += weights[k] * all[k][i];
   }
   return sum;
+}
+
+int64_t LinearStateSize(const MixBundle& bundle) {
+  int64_t size = 0;
+  for (const CodecPiece& piece : bundle.pieces) size += bundle.codec.LinearStateSize(piece);
+  return size;
+}
+
+Tensor LinearState(Device& device, const MixBundle& bundle, DType dtype) {
+  const Tensor state = Tensor::Zeros(device, {LinearStateSize(bundle)}, dtype);
+  int64_t at = 0;
+  for (const CodecPiece& piece : bundle.pieces) {
+    const int64_t own = bundle.codec.LinearStateSize(piece);
+    bundle.codec.LinearStart(piece, bundle.round.seed, Elements(state, at, own));
+    at += own;
+  }
+  return state;
+}
+
+// What all-reduces of a linear codec come to, and each replica's C(v): piece by piece, replica by
+// replica. `state` is that of one replica and changes.
+std::vector<double> LinearMean(Device& device, const MixBundle& bundle,
+                               const std::vector<std::vector<double>>& values,
+                               absl::Span<const double> weights, DType dtype, const Tensor& state,
+                               std::vector<std::vector<double>>* sent) {
+  const int64_t n = static_cast<int64_t>(values[0].size());
+  const int passes = bundle.codec.num_linear_passes();
+  const Tensor mean = Tensor::Zeros(device, {n}, dtype);
+  std::vector<Tensor> decoded, all;
+  for (const auto& v : values) {
+    all.push_back(Tensor::FromVector(device, {n}, v, dtype));
+    decoded.push_back(Tensor::Zeros(device, {n}, dtype));
+  }
+  int64_t offset = 0, state_offset = 0;
+  for (const CodecPiece& piece : bundle.pieces) {
+    const int64_t state_size = bundle.codec.LinearStateSize(piece);
+    const View own_state = Elements(state, state_offset, state_size);
+    for (int pass = 0; pass < passes; ++pass) {
+      const int64_t size = bundle.codec.LinearSize(piece, pass);
+      std::vector<double> sum(size, 0.0);
+      for (size_t k = 0; k < values.size(); ++k) {
+        if (weights[k] == 0) continue;
+        const Tensor wire = Tensor::Zeros(device, {size}, dtype);
+        bundle.codec.LinearEncode(pass, piece, bundle.round, Elements(all[k], offset, piece.size),
+                                  own_state, Elements(wire, 0, size));
+        const std::vector<double> encoded = wire.ToVector();
+        for (int64_t i = 0; i < size; ++i) sum[i] += weights[k] * encoded[i];
+        if (passes == 1) {
+          bundle.codec.LinearDecode(pass, piece, bundle.round, Elements(wire, 0, size), own_state,
+                                    Elements(decoded[k], offset, piece.size));
+        }
+      }
+      const Tensor wire = Tensor::FromVector(device, {size}, sum, dtype);
+      bundle.codec.LinearDecode(pass, piece, bundle.round, Elements(wire, 0, size), own_state,
+                                Elements(mean, offset, piece.size));
+    }
+    offset += piece.size;
+    state_offset += state_size;
+  }
+  for (size_t k = 0; k < values.size(); ++k) {
+    sent->push_back((passes == 1 ? decoded[k] : mean).ToVector());
+  }
+  return mean.ToVector();
 }
 
 double Tolerance(DType dtype) { return dtype == DType::kF64 ? 1e-14 : 2e-6; }
@@ -148,19 +228,6 @@ Mixed Start(Device& device, DType dtype, const std::vector<double>& values) {
   return mixed;
 }
 
-Tensor LinearState(Device& device, const MixBundle& bundle, DType dtype) {
-  int64_t size = 0;
-  for (const CodecPiece& piece : bundle.pieces) size += bundle.codec.LinearStateSize(piece);
-  const Tensor state = Tensor::Zeros(device, {size}, dtype);
-  size = 0;
-  for (const CodecPiece& piece : bundle.pieces) {
-    const int64_t own = bundle.codec.LinearStateSize(piece);
-    bundle.codec.LinearStart(piece, bundle.round.seed, Elements(state, size, own));
-    size += own;
-  }
-  return state;
-}
-
 Status Mix(const Mixer& mixer, Communicator& world, const MixBundle& bundle, const Mixed& mixed) {
   ASSIGN_OR_RETURN(const auto mix,
                    mixer.Start({world, bundle, mixed.values, mixed.mean, mixed.sent,
@@ -176,7 +243,7 @@ TEST_P(MixerTest, MeansAreTheirDefinition) {
       const std::vector<CodecPiece> pieces = Pieces(*codec);
       const int64_t n = NumElements(pieces);
       for (const std::string name : {"all_reduce", "all_gather", "subset"}) {
-        if (name == "all_reduce" && !codec_case.linear) continue;
+        if (name == "all_reduce" && !IsLinear(*codec)) continue;
         const int participants = (size() + 1) / 2;
         const auto mixer = ValueOf(MakeMixer(
             name, name == "subset" ? ParamMap{{"participants", absl::StrCat(participants)}}
@@ -193,9 +260,15 @@ TEST_P(MixerTest, MeansAreTheirDefinition) {
             const std::vector<double> weights =
                 name == "subset" ? DrawSubset(bundle.round, given, participants) : given;
 
-            std::vector<std::vector<double>> sent;
-            for (int k = 0; k < size(); ++k) {
-              sent.push_back(Sent(device, bundle, ValuesOf(k, round, n), dtype));
+            const Tensor state = LinearState(device, bundle, dtype);
+            std::vector<std::vector<double>> values, sent;
+            for (int k = 0; k < size(); ++k) values.push_back(ValuesOf(k, round, n));
+            std::vector<double> expected;
+            if (name == "all_gather" || !IsLinear(*codec)) {
+              for (const auto& v : values) sent.push_back(Sent(device, bundle, v, dtype));
+              expected = WeightedSum(sent, weights);
+            } else {
+              expected = LinearMean(device, bundle, values, weights, dtype, state, &sent);
             }
             Mixed mixed = Start(device, dtype, ValuesOf(rank, round, n));
             mixed.linear_state = LinearState(device, bundle, dtype);
@@ -206,12 +279,20 @@ TEST_P(MixerTest, MeansAreTheirDefinition) {
                       mixer->SentBytes(bundle, dtype, {rank, size()}))
                 << what;
 
-            ExpectNear(mixed.mean.ToVector(), WeightedSum(sent, weights), Tolerance(dtype), what);
+            ExpectNear(mixed.mean.ToVector(), expected, Tolerance(dtype), what);
+            if (name != "all_gather") {
+              ExpectNear(mixed.linear_state.ToVector(), state.ToVector(), Tolerance(dtype), what);
+            }
             ExpectSame(world, mixed.mean, what);
             EXPECT_EQ(mixed.values.ToVector(), before) << what;
-            EXPECT_EQ(mixed.sent.ToVector(),
-                      weights[rank] == 0 ? std::vector<double>(n, 0) : sent[rank])
-                << what;
+            const std::vector<double> own_sent = mixed.sent.ToVector();
+            if (weights[rank] == 0) {
+              EXPECT_EQ(own_sent, std::vector<double>(n, 0)) << what;
+            } else if (name != "all_gather" && codec->num_linear_passes() > 1) {
+              EXPECT_EQ(own_sent, mixed.mean.ToVector()) << what;
+            } else {
+              EXPECT_EQ(own_sent, sent[rank]) << what;
+            }
 
             // In place, and without `sent`: the same bits.
             const std::vector<double> mean = mixed.mean.ToVector();
@@ -520,7 +601,7 @@ TEST_P(MixerTest, WhatTakesNoPartDoesNotPoisonAndWhatDoesIsSeen) {
       const std::vector<CodecPiece> pieces = Pieces(*codec);
       const int64_t n = NumElements(pieces);
       for (const std::string name : {"all_reduce", "all_gather", "scatter_gather"}) {
-        if (name == "all_reduce" && !codec_case.linear) continue;
+        if (name == "all_reduce" && !IsLinear(*codec)) continue;
         const auto mixer = ValueOf(MakeMixer(name));
         for (const int bad : {1, 2}) {  // The one without a weight, and one with.
           const MixBundle bundle = {*codec, pieces, {5, 0}, weights};
