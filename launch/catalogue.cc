@@ -11,6 +11,7 @@
 #include "models/models.h"
 #include "optim/lr_schedules.h"
 #include "optim/optimizer.h"
+#include "parallel/coding/gradient_code.h"
 #include "parallel/pipeline/schedule.h"
 #include "parallel/sequence/kv_exchange.h"
 #include "parallel/sequence/scan_plan.h"
@@ -34,6 +35,7 @@ std::vector<Listing> Catalogue() {
   AppendListings("codec", Codecs(), &listings);
   AppendListings("mixer", Mixers(), &listings);
   AppendListings("outer", Outers(), &listings);
+  AppendListings("gradient_code", GradientCodes(), &listings);
   AppendListings("dataset", Datasets(), &listings);
   AppendListings("model", Models(), &listings);
   return listings;
