@@ -12,8 +12,50 @@ namespace trireme {
 namespace {
 
 constexpr absl::Span<const ParamInfo> kNoParams = {};
-constexpr ParamInfo kStragglers[] = {
-    {"s", ParamType::kInt, "1", "stragglers of a round that are tolerated", 0}};
+constexpr ParamInfo kS = {"s", ParamType::kInt, "1", "stragglers of a round that are tolerated",
+                          0,   kMaxCodedWorkers};
+constexpr ParamInfo kSeed = {"seed", ParamType::kInt, "0", "of what is drawn", 0};
+constexpr ParamInfo kReplicas = {"replicas", ParamType::kInt, "2", "workers of a part (d)",
+                                 1,          kMaxCodedWorkers};
+constexpr ParamInfo kLambda = {"lambda", ParamType::kInt, "1", "distinct stragglers of a window",
+                               0,        kMaxCodedWorkers};
+constexpr ParamInfo kBase = {"base",
+                             ParamType::kString,
+                             "fractional_repetition",
+                             "the code of what is shared",
+                             -kUnbounded,
+                             kUnbounded,
+                             "fractional_repetition|cyclic_repetition"};
+
+constexpr ParamInfo kStragglers[] = {kS};
+constexpr ParamInfo kCyclicRepetition[] = {
+    kS, kSeed, {"seeds", ParamType::kInt, "8", "seeds that are tried, from `seed` on", 1, 1000}};
+constexpr ParamInfo kCommunicationEfficient[] = {
+    kS, {"blocks", ParamType::kInt, "2", "a message has 1 / blocks of the gradient (m)", 1, 64}};
+constexpr ParamInfo kEstimates[] = {
+    kS,
+    kReplicas,
+    {"decoder", ParamType::kString, "optimal", "least squares, or one weight for all", -kUnbounded,
+     kUnbounded, "optimal|one_step"},
+    kSeed};
+constexpr ParamInfo kStochastic[] = {
+    kS,
+    kReplicas,
+    {"late", ParamType::kFloat, "0.1", "how often a worker is late (p)", 0, 0.99},
+    kSeed};
+constexpr ParamInfo kSelectiveRepeat[] = {
+    {"burst", ParamType::kInt, "1", "rounds from a message to its repetition (B)", 1, 32},
+    {"window", ParamType::kInt, "2", "rounds of the straggler model (W), 1 + x B", 2, 1024},
+    kLambda,
+    kBase};
+constexpr ParamInfo kMultiplexed[] = {
+    {"burst", ParamType::kInt, "1", "rounds a straggler is late at most (B), below W", 1, 31},
+    {"window", ParamType::kInt, "2", "rounds of the straggler model (W)", 2, 32},
+    kLambda,
+    kBase};
+constexpr ParamInfo kNested[] = {{"s", ParamType::kInt, "1",
+                                  "stragglers tolerated at level 0: 0, 1, 3, 7, ...", 0,
+                                  kMaxCodedWorkers}};
 
 }  // namespace
 
