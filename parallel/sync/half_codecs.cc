@@ -25,8 +25,10 @@ class HalfCodec : public Codec {
     CheckSizes(piece, values, bytes.size());
     DispatchValues(values, [&]<typename T>(T) {
       const T* x = values.as<T>();
+      uint8_t* out = bytes.data();
+#pragma omp simd
       for (int64_t i = 0; i < piece.size; ++i) {
-        StoreAs(Half(static_cast<float>(x[i])).bits, &bytes[i * sizeof(Half)]);
+        StoreAs(Half(static_cast<float>(x[i])).bits, out + i * sizeof(Half));
       }
     });
   }
@@ -35,9 +37,11 @@ class HalfCodec : public Codec {
     CheckSizes(piece, values, bytes.size());
     DispatchValues(values, [&]<typename T>(T) {
       T* x = values.as<T>();
+      const uint8_t* in = bytes.data();
+#pragma omp simd
       for (int64_t i = 0; i < piece.size; ++i) {
         Half half;
-        half.bits = LoadAs<uint16_t>(&bytes[i * sizeof(Half)]);
+        half.bits = LoadAs<uint16_t>(in + i * sizeof(Half));
         x[i] = static_cast<T>(static_cast<float>(half));
       }
     });

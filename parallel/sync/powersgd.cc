@@ -20,7 +20,7 @@
 #include "core/base/rng.h"
 #include "core/ops/cpu/gemm_library.h"
 #include "core/ops/devices.h"
-#include "parallel/sync/block_codec.h"
+#include "parallel/sync/block_scale.h"
 #include "parallel/sync/orthonormal.h"
 
 namespace trireme {
@@ -51,7 +51,7 @@ class PowerSgd : public Codec {
       std::vector<T> p(m.r * m.rows), q(m.r * m.columns);
       DrawBasis(m, piece.key, MakeRngKey(round.seed, "powersgd", round.round), q.data());
       TimesQ(m, values, q.data(), p.data());
-      MakeOrthonormal(p.data(), m.r, m.rows);
+      Orthonormalize(p.data(), m.r, m.rows);
       TransposedTimesP(m, values, p.data(), q.data());
       if (piece.size == 0) return;
       std::memcpy(bytes.data(), p.data(), p.size() * sizeof(T));
@@ -112,13 +112,13 @@ class PowerSgd : public Codec {
       T* p = StateP<T>(m, state);
       if (pass == 0) {
         std::copy_n(wire.as<T>(), wire.numel(), p);
-        MakeOrthonormal(p, m.r, m.rows);
+        Orthonormalize(p, m.r, m.rows);
         return;
       }
       Expand(MatrixOf(piece, values), p, wire.as<T>(), values);
       T* q = StateQ<T>(state);
       std::copy_n(wire.as<T>(), wire.numel(), q);
-      MakeOrthonormal(q, m.r, m.columns);
+      Orthonormalize(q, m.r, m.columns);
       // The round is lost; what it held is not what the next one starts from.
       if (!std::isfinite(LargestMagnitude(q, wire.numel()))) {
         LinearStart(piece, round.seed, state);
@@ -162,12 +162,17 @@ class PowerSgd : public Codec {
   }
 
   template <typename T>
-  static void DrawBasis(const Matrix& m, uint64_t parameter, RngKey key, T* q) {
+  void Orthonormalize(T* basis, int64_t r, int64_t n) const {
+    MakeOrthonormal(basis, r, n, gemms_, *device_);
+  }
+
+  template <typename T>
+  void DrawBasis(const Matrix& m, uint64_t parameter, RngKey key, T* q) const {
     const RngBlock mixed = Philox(key, parameter, ~uint64_t{0});
     for (int64_t i = 0; i < m.r * m.columns; ++i) {
       q[i] = static_cast<T>(NormalAt({mixed[0], mixed[1]}, i));
     }
-    MakeOrthonormal(q, m.r, m.columns);
+    Orthonormalize(q, m.r, m.columns);
   }
 
   // p[r, rows] = q[r, columns] M^T

@@ -11,6 +11,7 @@
 
 #include "parallel/sync/bit_rows.h"
 #include "parallel/sync/block_scale.h"
+#include "parallel/sync/lane_sums.h"
 
 namespace trireme {
 namespace {
@@ -28,12 +29,21 @@ class Sign : public BlockCodec<Sign> {
   template <typename T>
   void EncodeBlock(const CodecBlock& block, const T* x, uint8_t* bytes) const {
     bytes = StoreAs<T>(l2_ ? RootMeanSquare(x, block.size) : MeanMagnitude(x, block.size), bytes);
-    ForEachBitRow(block.size, 1, [&](int row, int64_t first, int64_t size) {
-      const T* in = x + first;
-      if (row == 0) std::memset(bytes, 0, BitRowBytes(block.size, 1));
+    const int64_t row_size = BitRowBytes(block.size, 1);
+    if (block.size % 8 == 0) {
 #pragma omp simd
+      for (int64_t i = 0; i < row_size; ++i) {
+        unsigned byte = 0;
+#pragma GCC unroll 8
+        for (int row = 0; row < 8; ++row) byte |= (x[row * row_size + i] < 0 ? 1u : 0u) << row;
+        bytes[i] = static_cast<uint8_t>(byte);
+      }
+      return;
+    }
+    std::memset(bytes, 0, row_size);
+    ForEachBitRow(block.size, 1, [&](int row, int64_t first, int64_t size) {
       for (int64_t i = 0; i < size; ++i) {
-        bytes[i] = static_cast<uint8_t>(bytes[i] | (in[i] < 0 ? 1 : 0) << row);
+        bytes[i] = static_cast<uint8_t>(bytes[i] | (x[first + i] < 0 ? 1 : 0) << row);
       }
     });
   }
@@ -52,26 +62,31 @@ class Sign : public BlockCodec<Sign> {
   }
 
  private:
-  // Sums in f64. Squares of f32 stay in its range; those of f64 may not.
-  template <typename T>
-  static T RootMeanSquare(const T* x, int64_t n) {
-    const double lift = sizeof(T) == 8 ? LiftForSquares(LargestMagnitude(x, n)) : 1;
-    double sum = 0;
-#pragma omp simd reduction(+ : sum)
-    for (int64_t i = 0; i < n; ++i) {
-      const double value = x[i] * lift;
-      sum += value * value;
+  static float RootMeanSquare(const float* x, int64_t n) {
+    double sum = FastLaneSum(x, n, [](F32Lanes v) { return v * v; });
+    // Squares that left the range of f32, either way; NaN.
+    if (!(sum > 0x1p-60 && sum < 0x1p120)) {
+      sum = LaneSum(x, n, [](F64Lanes v) { return v * v; });
     }
-    return static_cast<T>(std::sqrt(sum / n) / lift);
+    return static_cast<float>(std::sqrt(sum / n));
   }
 
-  template <typename T>
-  static T MeanMagnitude(const T* x, int64_t n) {
-    const double lift = sizeof(T) == 8 ? LiftForSquares(LargestMagnitude(x, n)) : 1;
-    double sum = 0;
-#pragma omp simd reduction(+ : sum)
-    for (int64_t i = 0; i < n; ++i) sum += std::abs(x[i] * lift);
-    return static_cast<T>(sum / n / lift);
+  static double RootMeanSquare(const double* x, int64_t n) {
+    const double lift = LiftForSquares(LargestMagnitude(x, n));
+    const double sum = LaneSum(x, n, [lift](F64Lanes v) { return v * lift * (v * lift); });
+    return std::sqrt(sum / n) / lift;
+  }
+
+  static float MeanMagnitude(const float* x, int64_t n) {
+    double sum = FastLaneSum(x, n, [](F32Lanes v) { return v < 0 ? -v : v; });
+    if (!(sum < 0x1p120)) sum = LaneSum(x, n, [](F64Lanes v) { return v < 0 ? -v : v; });
+    return static_cast<float>(sum / n);
+  }
+
+  static double MeanMagnitude(const double* x, int64_t n) {
+    const double lift = LiftForSquares(LargestMagnitude(x, n));
+    const double sum = LaneSum(x, n, [lift](F64Lanes v) { return (v < 0 ? -v : v) * lift; });
+    return sum / n / lift;
   }
 
   const bool l2_;

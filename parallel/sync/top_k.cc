@@ -105,20 +105,11 @@ class TopK : public BlockCodec<TopK> {
   static void ForEachLargest(const T* x, int64_t n, int64_t k, Fn&& fn) {
     const MagnitudeThreshold<T> threshold = FindMagnitudeThreshold(x, n, k);
     int64_t num_equal = threshold.num_equal;
-    constexpr int64_t kGroup = 64;  // Groups without any are passed over at the speed of vectors.
-    for (int64_t first = 0; first < n; first += kGroup) {
-      const int64_t last = std::min(n, first + kGroup);
-      int any = 0;
-      for (int64_t i = first; i < last; ++i) any |= Magnitude(x[i]) >= threshold.magnitude;
-      if (any == 0) continue;
-      for (int64_t i = first; i < last; ++i) {
-        const MagnitudeOf<T> magnitude = Magnitude(x[i]);
-        if (magnitude > threshold.magnitude ||
-            (magnitude == threshold.magnitude && num_equal-- > 0)) {
-          fn(i);
-        }
-      }
-    }
+    ForEachWhere(
+        n, [&](int64_t i) { return Magnitude(x[i]) >= threshold.magnitude; },
+        [&](int64_t i) {
+          if (Magnitude(x[i]) > threshold.magnitude || num_equal-- > 0) fn(i);
+        });
   }
 
   const KeptCount kept_;

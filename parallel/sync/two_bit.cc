@@ -12,16 +12,16 @@
 // Bytes of a block: four means, then 2 bits each (bit_rows.h).
 #include "parallel/sync/two_bit.h"
 
-#include <numeric>
-
 #include "parallel/sync/bit_rows.h"
 #include "parallel/sync/block_scale.h"
+#include "parallel/sync/lane_sums.h"
 
 namespace trireme {
 namespace {
 
 constexpr int kNumBins = 4;
 constexpr double kRangeInSigmas = 6;
+constexpr double kOnes[] = {1, 1, 1, 1, 1, 1, 1, 1};
 
 class TwoBit : public BlockCodec<TwoBit> {
  public:
@@ -40,16 +40,11 @@ class TwoBit : public BlockCodec<TwoBit> {
     const int64_t n = block.size;
     // Sums are in f64. Squares of f32 stay in its range; those of f64 may not.
     const double lift = sizeof(T) == 8 ? LiftForSquares(LargestMagnitude(x, n)) : 1;
-    double sum = 0;
-#pragma omp simd reduction(+ : sum)
-    for (int64_t i = 0; i < n; ++i) sum += x[i] * lift;
-    const double mean = sum / n;
-    double squares = 0;
-#pragma omp simd reduction(+ : squares)
-    for (int64_t i = 0; i < n; ++i) {
-      const double centred = x[i] * lift - mean;
-      squares += centred * centred;
-    }
+    const double mean = LaneSum(x, n, [&](F64Lanes v) { return v * lift; }) / n;
+    const double squares = LaneSum(x, n, [&](F64Lanes v) {
+      const F64Lanes centred = v * lift - mean;
+      return centred * centred;
+    });
     const double width = kRangeInSigmas / kNumBins * std::sqrt(squares / n);
 
     uint8_t* codes = bytes + kNumBins * sizeof(T);
@@ -65,26 +60,23 @@ class TwoBit : public BlockCodec<TwoBit> {
         codes[i] = static_cast<uint8_t>(codes[i] | bin_of(in[i] * lift) << (2 * row));
       }
     });
-    // Of each bin, in as many partial sums as vectors have lanes.
-    constexpr int kLanes = 8;
-    double sums[kNumBins][kLanes] = {}, counts[kNumBins][kLanes] = {};
-    const auto add = [&](double value, int lane) {
-      const int bin_of_value = bin_of(value);
-      for (int bin = 0; bin < kNumBins; ++bin) {
-        sums[bin][lane] += bin_of_value == bin ? value : 0;
-        counts[bin][lane] += bin_of_value == bin ? 1 : 0;
-      }
+    F64Lanes sums[kNumBins] = {}, counts[kNumBins] = {};
+    const auto add = [&](F64Lanes v, F64Lanes one) {
+      const F64Lanes value = v * lift, centred = value - mean, zero = {};
+      const auto over1 = centred >= -width, over2 = centred >= 0, over3 = centred >= width;
+      sums[0] += over1 ? zero : value, counts[0] += over1 ? zero : one;
+      sums[1] += over1 & ~over2 ? value : zero, counts[1] += over1 & ~over2 ? one : zero;
+      sums[2] += over2 & ~over3 ? value : zero, counts[2] += over2 & ~over3 ? one : zero;
+      sums[3] += over3 ? value : zero, counts[3] += over3 ? one : zero;
     };
+    const F64Lanes ones = F64Lanes{} + 1;
     int64_t i = 0;
-    for (; i + kLanes <= n; i += kLanes) {
-      for (int lane = 0; lane < kLanes; ++lane) add(x[i + lane] * lift, lane);
-    }
-    for (int lane = 0; i + lane < n; ++lane) add(x[i + lane] * lift, lane);
+    for (; i + kF64Lanes <= n; i += kF64Lanes) add(LoadLanes(x + i), ones);
+    if (i < n) add(LoadLanes(x + i, n - i), LoadLanes(kOnes, n - i));
 
     for (int bin = 0; bin < kNumBins; ++bin) {
-      const double count = std::accumulate(counts[bin], counts[bin] + kLanes, 0.0);
-      const double sum_of_bin = std::accumulate(sums[bin], sums[bin] + kLanes, 0.0);
-      double decoded = count == 0 ? 0 : sum_of_bin / count / lift;
+      const double count = SumOfLanes(counts[bin]);
+      double decoded = count == 0 ? 0 : SumOfLanes(sums[bin]) / count / lift;
       if (!std::isfinite(squares)) decoded = std::numeric_limits<double>::quiet_NaN();
       bytes = StoreAs<T>(static_cast<T>(decoded), bytes);
     }
@@ -97,11 +89,12 @@ class TwoBit : public BlockCodec<TwoBit> {
     bytes += sizeof means;
     ForEachBitRow(block.size, 2, [&](int row, int64_t first, int64_t size) {
       T* out = x + first;
+      const T mean0 = means[0], mean1 = means[1], mean2 = means[2], mean3 = means[3];
 #pragma omp simd
       for (int64_t i = 0; i < size; ++i) {
         const int bin = bytes[i] >> (2 * row) & 3;
-        const T low = bin == 0 ? means[0] : means[1], high = bin == 2 ? means[2] : means[3];
-        out[i] = bin < 2 ? low : high;
+        const T low = (bin & 1) != 0 ? mean1 : mean0, high = (bin & 1) != 0 ? mean3 : mean2;
+        out[i] = (bin & 2) != 0 ? high : low;
       }
     });
   }

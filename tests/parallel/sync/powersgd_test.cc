@@ -6,6 +6,7 @@
 #include <limits>
 
 #include "core/base/log.h"
+#include "core/ops/devices.h"
 #include "parallel/sync/orthonormal.h"
 #include "tests/parallel/sync/codec_case.h"
 
@@ -122,12 +123,19 @@ TYPED_TEST(PowerSgdTest, AMatrixOfItsRankIsWhole) {
   ExpectNear(ThereAndBack(*CodecOrDie("powersgd", {{"rank", "3"}}), {20, 30}, m), m, 100 * epsilon);
 }
 
+template <typename T>
+void Orthonormalize(std::vector<T>& basis, int64_t num_rows) {
+  GemmLibrary library;
+  const auto device = MakeCpuDevice();
+  MakeOrthonormal(basis.data(), num_rows, basis.size() / num_rows, library, *device);
+}
+
 TEST(PowerSgdWarmStartTest, RoundsFindTheBestLowRank) {
   // Singular values 1/1, 1/2, ..., in turned bases.
   const int n = 12;
   auto u = NormalVector<double>(n * n, 1), v = NormalVector<double>(n * n, 2);
-  MakeOrthonormal(u.data(), n, n);
-  MakeOrthonormal(v.data(), n, n);
+  Orthonormalize(u, n);
+  Orthonormalize(v, n);
   std::vector<double> m(n * n, 0);
   double best = 0;
   for (int c = 0; c < n; ++c) {
@@ -188,7 +196,7 @@ TEST(OrthonormalTest, RowsAreOrthonormalWhateverComesIn) {
           if (kind == 3) basis[i] *= i / n % 2 == 0 ? 1e-300 : 1e300;
           if (kind == 4) basis[i] = (i % n == 0) + 1e-9 * basis[i];  // Nearly alike.
         }
-        MakeOrthonormal(basis.data(), r, n);
+        Orthonormalize(basis, r);
         for (int a = 0; a < r; ++a) {
           for (int b = 0; b <= a; ++b) {
             double dot = 0;
