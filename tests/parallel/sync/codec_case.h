@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "core/base/log.h"
 #include "core/base/rng.h"
 #include "parallel/sync/codec.h"
 

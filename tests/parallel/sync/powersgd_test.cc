@@ -5,7 +5,6 @@
 #include <algorithm>
 #include <limits>
 
-#include "core/base/log.h"
 #include "core/ops/devices.h"
 #include "parallel/sync/orthonormal.h"
 #include "tests/parallel/sync/codec_case.h"

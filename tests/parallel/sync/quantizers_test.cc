@@ -5,7 +5,6 @@
 #include <limits>
 #include <numeric>
 
-#include "core/base/log.h"
 #include "tests/parallel/sync/codec_case.h"
 
 namespace trireme {

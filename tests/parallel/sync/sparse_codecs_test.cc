@@ -5,7 +5,6 @@
 #include <limits>
 #include <numeric>
 
-#include "core/base/log.h"
 #include "parallel/sync/magnitude_threshold.h"
 #include "tests/parallel/sync/codec_case.h"
 
