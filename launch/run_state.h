@@ -15,8 +15,19 @@ namespace trireme {
 
 // This rank's parts of the masters of the parameters, by path.
 std::vector<SavedTensor> ParameterTensors(const ParameterSet& parameters);
-// The optimizer's states as well: "layers.0.mixer.wq/exp_avg".
-std::vector<SavedTensor> StateTensors(Trainer& trainer);
+
+// What is saved of a trainer on this rank: the masters, the optimizer's states
+// ("layers.0.mixer.wq/exp_avg"), what exchanges between replicas keep.
+struct StateTensor {
+  SavedTensor saved;   // Without the replicas.
+  int parameter = -1;  // Whose it is; -1: of the run.
+  // Replicas have their own, and what becomes of it for another number of them.
+  bool of_replica = false;
+  ReplicaPolicy policy = ReplicaPolicy::kShared;
+  // Replicas have different boxes of one tensor.
+  bool is_cut_by_replica = false;
+};
+std::vector<StateTensor> StateTensors(Trainer& trainer);
 
 // Those that this rank writes: of what several ranks hold, each part is one rank's.
 std::vector<SavedTensor> TensorsToWrite(Trainer& trainer);
@@ -36,8 +47,11 @@ struct WarmStart {
 StatusOr<WarmStart> LoadParameters(const std::string& directory, Trainer& trainer);
 
 // Fills the trainer from a checkpoint and sets its step. FAILED_PRECONDITION when the data set is
-// not the one that the run was trained on.
-Status LoadState(const std::string& directory, uint64_t dataset_fingerprint, Trainer& trainer);
+// not the one that the run was trained on, and when it was saved in the middle of a round of
+// another number of replicas. The text says what became of states of replicas; empty: they are as
+// they were.
+StatusOr<std::string> LoadState(const std::string& directory, uint64_t dataset_fingerprint,
+                                Trainer& trainer);
 
 // The scalars of a checkpoint of `trainer`.
 CheckpointInfo MakeCheckpointInfo(const Trainer& trainer, const RunConfig& config,

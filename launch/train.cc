@@ -92,8 +92,10 @@ class Run {
                                       trainer_->model().parameters().num_elements()));
       return absl::OkStatus();
     }
-    RETURN_IF_ERROR(LoadState(directory, dataset_->fingerprint(), *trainer_));
+    ASSIGN_OR_RETURN(const std::string remark,
+                     LoadState(directory, dataset_->fingerprint(), *trainer_));
     reporter_->Line(absl::StrCat("resuming from ", directory));
+    if (!remark.empty()) reporter_->Line(remark);
     return absl::OkStatus();
   }
 
@@ -167,6 +169,7 @@ class Run {
 
   Status Save() {
     const PhaseScope scope(reporter_->phases(), Phase::kCheckpoint);
+    RETURN_IF_ERROR(trainer_->exchanges().Settle());
     return SaveCheckpoint(MakeCheckpointGroup(world_), CheckpointsDir(config_.run_dir()),
                           TensorsToWrite(*trainer_),
                           MakeCheckpointInfo(*trainer_, config_, dataset_->fingerprint()),

@@ -396,8 +396,36 @@ StatusOr<Batch> Trainer::Fill(Split split, absl::Span<const SampleRef> samples) 
   return batch;
 }
 
+// In the middle of a round what is scored is the mean of the replicas: what a run would end with.
 StatusOr<EvaluationReport> Trainer::Evaluate(int64_t num_batches) {
   const PhaseScope scope(phases_, Phase::kEvaluation);
+  if (exchanges_->in_agreement()) return EvaluateParameters(num_batches);
+  std::vector<Tensor> own, slices;
+  RETURN_IF_ERROR(CatchFailure([&] {
+    for (const auto& parameter : model_->parameters().parameters()) {
+      if (parameter->spec.frozen) continue;
+      slices.push_back(parameter->owned);
+      own.push_back(parameter->owned.CopyTo(parameter->owned.dtype(), MemoryKind::kCommunication,
+                                            "replica's parameters"));
+    }
+  }));
+  const int replicas = mesh_->replica().size();
+  RoundEnd end;
+  end.weights.assign(replicas, 1.0 / replicas);
+  const std::unique_ptr<RoundExchange> mean =
+      MakeDirectMean(mesh_->replica(), device_, slices, "evaluation");
+  RETURN_IF_ERROR(mean->Send(end));
+  RETURN_IF_ERROR(mean->Apply(end));
+  RETURN_IF_ERROR(RefreshParameters());
+  StatusOr<EvaluationReport> report = EvaluateParameters(num_batches);
+  RETURN_IF_ERROR(CatchFailure([&] {
+    for (size_t i = 0; i < slices.size(); ++i) slices[i].CopyFrom(own[i]);
+  }));
+  RETURN_IF_ERROR(RefreshParameters());
+  return report;
+}
+
+StatusOr<EvaluationReport> Trainer::EvaluateParameters(int64_t num_batches) {
   const int64_t batch_size = config_.batch().global_batch_size();
   int64_t num_samples = dataset_.num_samples(Split::kValidation);
   if (num_batches > 0) num_samples = std::min(num_samples, num_batches * batch_size);

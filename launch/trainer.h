@@ -62,6 +62,7 @@ class Trainer {
   const ModelMesh& mesh() const { return *mesh_; }
   // As ScanChoiceInWords (scan_choice.h) has it, of this rank's micro-batches.
   std::string ScanChoice() const;
+  Exchanges& exchanges() { return *exchanges_; }
   const Exchanges& exchanges() const { return *exchanges_; }
 
   // The mean over the first num_batches batches (0: all) of the validation split, shared by the
@@ -92,6 +93,7 @@ class Trainer {
   Status Apply(const CompletedJob& job, StepReport* report);
   StatusOr<Batch> Fill(Split split, absl::Span<const SampleRef> samples);
   Status RefreshParameters();
+  StatusOr<EvaluationReport> EvaluateParameters(int64_t num_batches);
   StatusOr<std::string> FindNonFinite(const UnitTensors& gradients);
 
   const RunConfig config_;

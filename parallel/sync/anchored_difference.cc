@@ -64,7 +64,9 @@ class AnchoredDifference : public RoundExchange {
 
   bool makes_equal() const override { return options_.keep_local == 0 && !outer_->merges_itself(); }
 
-  std::vector<ExchangeState> States() const override {
+  const WholeBlocks* blocks() const override { return slices_.blocks.get(); }
+
+  std::vector<ExchangeState> States(bool arrived) const override {
     std::vector<ExchangeState> states = slices_.channel->States();
     const auto add = [&](const std::string& name, const Tensor& data) {
       states.push_back({name, ExchangeState::Layout::kElements, data});
@@ -72,6 +74,7 @@ class AnchoredDifference : public RoundExchange {
     if (anchor_.defined()) add("anchor", anchor_);
     const std::vector<std::string> names = outer_->state_names();
     for (size_t i = 0; i < states_.size(); ++i) add(names[i], states_[i]);
+    if (arrived) add("arrived", slices_.channel->mean());
     return states;
   }
 

@@ -109,12 +109,12 @@ std::vector<ExchangeState> Channel::States() const {
   if (server_error_.defined()) {
     const Mixer::Range range =
         options_.mixer.ServerErrorRange(Bundle(0), Place{replica_.rank(), replica_.size()});
-    // Each replica has the error of other elements: together they are one vector.
     add("server_error", Layout::kElements, server_error_, range.first, false, Resize::kMean);
+    if (!states.empty()) states.back().is_cut_by_replica = states.back().name == "server_error";
   }
   add("codec", Layout::kCodec, linear_state_, 0, false, Resize::kMean);
   if (!options_.mixer.means()) {
-    add("push_weight", Layout::kNumber, push_weight_, 0, true, Resize::kReset);
+    add("push_weight", Layout::kNumber, push_weight_, 0, true, Resize::kMean);
   }
   return states;
 }

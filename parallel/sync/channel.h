@@ -42,7 +42,9 @@ struct ExchangeState {
   int64_t first = 0;
   // Every replica has its own. What they become for another number of replicas:
   bool of_replica = false;
-  enum class Resize { kMean, kSumOverN, kReset } resize = Resize::kMean;
+  enum class Resize { kMean, kSumOverN } resize = Resize::kMean;
+  // Each replica has other elements of one vector.
+  bool is_cut_by_replica = false;
 };
 
 class Channel {

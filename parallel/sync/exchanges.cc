@@ -235,6 +235,7 @@ StatusOr<std::vector<LossSum>> Exchanges::GatherLosses(const LossSum& mine) {
 
 StatusOr<bool> Exchanges::AfterUpdate(int64_t steps_done, const LossSum& loss) {
   const std::vector<bool> alike = UpdatesAgree(steps_done - 1);
+  steps_done_ = steps_done;
   for (size_t i = 0; i < agrees_.size(); ++i) agrees_[i] = agrees_[i] && alike[i];
   bool changed = false;
   for (Round& round : rounds_) {
@@ -284,9 +285,12 @@ Status Exchanges::EndRound(Round& round, int64_t steps_done) {
 Status Exchanges::ApplyRound(Round& round) {
   RETURN_IF_ERROR(round.exchange->Apply(round.sent));
   round.apply_at = 0;
+  if (!round.row->spec->state.empty()) return absl::OkStatus();
   const bool equal = round.exchange->makes_equal() || round.sent.last;
-  if (!equal || !round.row->spec->state.empty()) return absl::OkStatus();
-  for (const int i : round.parameters) agrees_[i] = true;
+  for (const int i : round.parameters) {
+    exchanged_at_[i] = steps_done_;
+    if (equal) agrees_[i] = true;
+  }
   return absl::OkStatus();
 }
 

@@ -6,6 +6,7 @@
 #pragma once
 
 #include <functional>
+#include <map>
 #include <memory>
 #include <vector>
 
@@ -58,6 +59,32 @@ class Exchanges {
 
   // Whether all replicas have the same parameters.
   bool in_agreement() const;
+  // Whether all parameters were exchanged after the last step.
+  bool at_round_end() const;
+  // Whether replicas make steps of their own at some time: their optimizers' states differ then.
+  bool has_local_steps() const;
+
+  // For checkpoints, between steps. Settle waits for what is on its way; a part of what the rows
+  // keep from step to step is a box of a tensor.
+  struct Part {
+    std::string name;    // "layers.3.mixer.wq/exchange0.memory", "exchange0.loss"
+    int parameter = -1;  // Whose it is; -1: of the whole exchange.
+    Shape global;        // Without the replicas.
+    Box local;
+    Tensor data;
+    bool of_replica = false;
+    ExchangeState::Resize resize = ExchangeState::Resize::kMean;
+    bool is_cut_by_replica = false;
+  };
+  Status Settle();
+  std::vector<Part> Parts();
+  // What is not a tensor, the same on all ranks.
+  std::map<std::string, double> Numbers() const;
+  // The parameters, the optimizer's states and Parts() were filled from a checkpoint with these
+  // numbers. INVALID_ARGUMENT when one is missing.
+  Status Resume(const std::map<std::string, double>& numbers);
+  // The parameters alone were filled: anchors start from them.
+  Status Restart();
 
  private:
   // A row of the config. What its rounds, or its gradients, share.
@@ -75,6 +102,7 @@ class Exchanges {
     std::unique_ptr<RoundExchange> exchange;
     std::vector<int> parameters;
     LossSum loss;          // Of this replica in this round.
+    Tensor saved_loss;     // The same for a checkpoint.
     RoundEnd sent;         // While something is on its way,
     int64_t apply_at = 0;  // until so many steps are done; 0: nothing is.
   };
@@ -82,6 +110,7 @@ class Exchanges {
   Exchanges(std::vector<ExchangeSpec> rows, const ExchangesContext& context)
       : specs_(std::move(rows)),
         context_(context),
+        exchanged_at_(context.parameters.parameters().size(), 0),
         agrees_(context.parameters.parameters().size(), true) {}
   Status AddRow(int index);
   Status AddRounds(const Row& row, const std::vector<int>& parameters);
@@ -95,12 +124,18 @@ class Exchanges {
   Status ApplyRound(Round& round);
   // Whether each parameter is updated alike by replicas that have the same.
   std::vector<bool> UpdatesAgree(int64_t step) const;
+  std::string NameOf(const Row& row) const;
+  void AddParts(const std::string& exchange, const std::vector<int>& parameters,
+                const WholeBlocks& blocks, const Codec& codec,
+                absl::Span<const ExchangeState> states, std::vector<Part>* parts) const;
 
   const std::vector<ExchangeSpec> specs_;
   const ExchangesContext context_;
   std::vector<std::unique_ptr<Row>> rows_;
   std::vector<Round> rounds_;
-  std::vector<bool> agrees_;  // By parameter: whether all replicas have the same.
+  int64_t steps_done_ = 0;
+  std::vector<int64_t> exchanged_at_;  // By parameter: after how many steps.
+  std::vector<bool> agrees_;           // By parameter: whether all replicas have the same.
 };
 
 }  // namespace trireme

@@ -27,6 +27,7 @@ class GradientRow {
   Status Receive(const UnitTensors& gradients);
 
   std::vector<ExchangeState> States() const;
+  const WholeBlocks& blocks() const { return *slices_.blocks; }
 
  private:
   std::vector<Tensor> SlicesOf(const UnitTensors& gradients) const;

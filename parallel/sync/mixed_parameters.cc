@@ -23,7 +23,8 @@ class MixedParameters : public RoundExchange {
 
   bool makes_equal() const override { return mixer_.means(); }
 
-  std::vector<ExchangeState> States() const override { return slices_.channel->States(); }
+  std::vector<ExchangeState> States(bool) const override { return slices_.channel->States(); }
+  const WholeBlocks* blocks() const override { return slices_.blocks.get(); }
 
  private:
   // What a gossip leaves unchanged: sum_k p_k theta_k / sum_k p_k.

@@ -36,8 +36,10 @@ class RoundExchange {
   virtual Status Apply(const RoundEnd& end) = 0;
   // Whether all replicas have the same bits after Apply, though it is not the last.
   virtual bool makes_equal() const = 0;
-  // What is kept between rounds, and between Arrive and Apply.
-  virtual std::vector<ExchangeState> States() const { return {}; }
+  // What is kept from round to round and, `arrived`, from Arrive to Apply; in the layout of
+  // blocks().
+  virtual std::vector<ExchangeState> States(bool /*arrived*/) const { return {}; }
+  virtual const WholeBlocks* blocks() const { return nullptr; }
   // The slices have been replaced (by a checkpoint's): what was taken from them is taken anew.
   virtual Status Restart() { return absl::OkStatus(); }
 };

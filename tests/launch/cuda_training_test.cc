@@ -53,7 +53,7 @@ std::vector<double> RunSteps(int num_ranks, const std::vector<std::string>& assi
   testing::OnTrainers(config, num_ranks, [&](const testing::TrainerRank& rank) -> Status {
     if (first > 0) {
       ASSIGN_OR_RETURN(const std::string checkpoint, FindLatest(directory));
-      RETURN_IF_ERROR(LoadState(checkpoint, rank.dataset.fingerprint(), rank.trainer));
+      RETURN_IF_ERROR(LoadState(checkpoint, rank.dataset.fingerprint(), rank.trainer).status());
     }
     for (int step = first; step < last; ++step) {
       ASSIGN_OR_RETURN(const StepReport report, rank.trainer.Step());

@@ -34,7 +34,7 @@ std::vector<double> RunSteps(const Layout& layout, const std::string& dtype, int
   testing::OnTrainers(config, layout.num_ranks, [&](const testing::TrainerRank& rank) -> Status {
     if (first > 0) {
       ASSIGN_OR_RETURN(const std::string checkpoint, FindLatest(directory));
-      RETURN_IF_ERROR(LoadState(checkpoint, rank.dataset.fingerprint(), rank.trainer));
+      RETURN_IF_ERROR(LoadState(checkpoint, rank.dataset.fingerprint(), rank.trainer).status());
       EXPECT_EQ(rank.trainer.step(), first);
     }
     std::vector<double> mine;
