@@ -1,6 +1,9 @@
 // All-reduce of encodings that add up. For each pass of the codec:
 //   wire = encode(values);  wire = sum_k w_k wire_k, by the communicator;  decode(wire)
 // The first pass is under way when Start returns.
+#include <cmath>
+#include <numeric>
+
 #include "absl/functional/function_ref.h"
 
 #include "core/base/log.h"
@@ -63,7 +66,7 @@ class PendingAllReduce : public PendingMix {
         if (++pass_ < codec_.num_linear_passes()) StartPass();
       }
       // With one pass it was decoded before the wires were added up.
-      if (sent_.defined() && takes_part_ && codec_.num_linear_passes() > 1) sent_.CopyFrom(mean_);
+      if (sent_.defined() && takes_part_ && codec_.num_linear_passes() > 1) SendMean();
     });
   }
 
@@ -88,6 +91,13 @@ class PendingAllReduce : public PendingMix {
     Call call{purpose_};
     call.weights = weights_;
     work_ = replica_.AllReduce(wire_, call);
+  }
+
+  // The mean of the replicas that take part, so that what those lose and the sum add up to theirs.
+  void SendMean() {
+    const double sum = std::accumulate(weights_.begin(), weights_.end(), 0.0);
+    sent_.CopyFrom(mean_);
+    if (std::abs(sum - 1) > 1e-6) Scale(Elements(sent_, 0, sent_.numel()), 1 / sum);
   }
 
   void Decode(const Tensor& values) {

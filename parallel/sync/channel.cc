@@ -35,7 +35,7 @@ Channel::Channel(Communicator& replica, Device& host, DType dtype,
     mean_ = zeros(size, "exchanged mean");
   }
   if (options_.memory == ExchangeMemory::kDifference) change_ = zeros(size, "mean change");
-  if (options_.memory == ExchangeMemory::kErrorFeedback) {
+  if (options_.memory != ExchangeMemory::kNone) {
     const Place place = {replica.rank(), replica.size()};
     server_error_ = zeros(options_.mixer.ServerErrorRange(Bundle(0), place).size(), "mean error");
   }
@@ -52,7 +52,11 @@ Channel::Channel(Communicator& replica, Device& host, DType dtype,
 }
 
 MixBundle Channel::Bundle(int64_t round) const {
-  return {options_.codec, pieces_, {options_.seed, round}, weights_};
+  return {options_.codec,
+          pieces_,
+          {options_.seed, round},
+          weights_,
+          options_.memory != ExchangeMemory::kNone};
 }
 
 Status Channel::Start(int64_t round, absl::Span<const double> weights) {

@@ -59,6 +59,9 @@ Status CheckFragments(const ExchangeSpec& spec) {
   if (!(spec.keep_local >= 0 && spec.keep_local <= 1)) {
     return Wrong("keep_local: ", spec.keep_local, " is outside [0, 1]");
   }
+  if (spec.keep_local != 0 && spec.outer.name == "elastic") {
+    return Wrong("keep_local: outer elastic says itself what a replica keeps");
+  }
   if (spec.fragments == 1 && spec.delay == 0) return absl::OkStatus();
   int64_t period = 0;
   if (spec.rule.name != "every" || !ParseInt(Param(spec.rule, "period"), &period)) {

@@ -32,6 +32,9 @@ struct MixBundle {
   // Of each replica; none is negative, the sum is 1. Who has weight zero takes no part: its values
   // are not looked at. Gossips have weights of their own and take no notice of these.
   absl::Span<const double> weights;
+  // What a replica does not send now it sends another time. Then the weights of those that take
+  // part are not scaled up to sum 1 for those that do not.
+  bool remembers = false;
 };
 
 // Tensors are dense, contiguous and on a CPU device.
@@ -41,8 +44,9 @@ struct MixInput {
   Tensor values;  // [n] of all pieces, f32 or f64; what memories add is in them already.
   // Out, [n]: may be `values` itself, which saves the codec that sends them as they are a copy.
   Tensor mean;
-  // Out, [n]: C(v) as the others decode it, zero when this replica takes no part; with linear
-  // codecs of two passes, the mean. Written by Start or by Finish. Undefined: nobody asks.
+  // Out, [n]: C(v) as the others decode it, zero when this replica takes no part; of linear codecs
+  // of two passes, the mean of those that do. Written by Start or by Finish. Undefined: nobody
+  // asks.
   Tensor sent;
   // In and out, [sum of LinearStateSize]: of the codec, the same on all replicas.
   Tensor linear_state;

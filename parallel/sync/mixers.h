@@ -27,9 +27,11 @@ std::vector<int> DrawOrder(const RoundKey& round, absl::string_view name, int nu
 int GossipShift(int64_t round, int num_replicas);
 // The partner of each replica; of an odd number one is its own.
 std::vector<int> DrawPartners(const RoundKey& round, int num_replicas);
-// `weights` of the participants, scaled to sum 1; zero for all others. When all of theirs are zero,
-// they weigh the same.
+// `weights` of the participants; zero for all others.
 std::vector<double> DrawSubset(const RoundKey& round, absl::Span<const double> weights,
                                int participants);
+// The same with sum 1. When all of theirs are zero, participants weigh the same.
+std::vector<double> DrawScaledSubset(const RoundKey& round, absl::Span<const double> weights,
+                                     int participants);
 
 }  // namespace trireme

@@ -1,5 +1,9 @@
-// Partial participation: the weights of a round are those of the drawn replicas, rescaled. All else
-// is that of all_reduce, or of all_gather when encodings do not add up.
+// Partial participation: in a round only the drawn replicas have weights. Without memories they are
+// scaled to sum 1 (FedAvg). With one (EF21-PP, Fatkhullin et al. 2021) what a replica leaves out is
+// in its memory, and comes with its own weight when it is drawn. All else is that of all_reduce, or
+// of all_gather when encodings do not add up.
+#include <numeric>
+
 #include "absl/strings/str_cat.h"
 
 #include "core/base/log.h"
@@ -39,7 +43,9 @@ class SubsetMixer : public Mixer {
 
  private:
   std::vector<double> WeightsOf(const MixBundle& bundle) const {
-    return DrawSubset(bundle.round, bundle.weights, static_cast<int>(participants_));
+    const int participants = static_cast<int>(participants_);
+    return bundle.remembers ? DrawSubset(bundle.round, bundle.weights, participants)
+                            : DrawScaledSubset(bundle.round, bundle.weights, participants);
   }
   const Mixer& For(const Codec& codec) const {
     return codec.num_linear_passes() > 0 ? *all_reduce_ : *all_gather_;
@@ -57,13 +63,20 @@ std::vector<double> DrawSubset(const RoundKey& round, absl::Span<const double> w
   CHECK_LE(participants, size) << "[subset]";
   const std::vector<int> order = DrawOrder(round, "subset", size);
   std::vector<double> chosen(size, 0.0);
-  double sum = 0;
-  // In rank order, whatever the order drawn.
-  for (int i = 0; i < participants; ++i) chosen[order[i]] = 1;
-  for (int k = 0; k < size; ++k) sum += chosen[k] * weights[k];
-  for (int k = 0; k < size; ++k) {
-    if (chosen[k] != 0) chosen[k] = sum > 0 ? weights[k] / sum : 1.0 / participants;
+  for (int i = 0; i < participants; ++i) chosen[order[i]] = weights[order[i]];
+  return chosen;
+}
+
+std::vector<double> DrawScaledSubset(const RoundKey& round, absl::Span<const double> weights,
+                                     int participants) {
+  std::vector<double> chosen = DrawSubset(round, weights, participants);
+  double sum = std::accumulate(chosen.begin(), chosen.end(), 0.0);
+  if (sum == 0) {
+    const std::vector<double> ones(weights.size(), 1.0);
+    chosen = DrawSubset(round, ones, participants);
+    sum = participants;
   }
+  for (double& weight : chosen) weight /= sum;
   return chosen;
 }
 

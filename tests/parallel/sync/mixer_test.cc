@@ -258,7 +258,7 @@ TEST_P(MixerTest, MeansAreTheirDefinition) {
                 round == 0 ? EvenWeights(size()) : UnevenWeights(size());
             const MixBundle bundle = {*codec, pieces, {5, round}, given};
             const std::vector<double> weights =
-                name == "subset" ? DrawSubset(bundle.round, given, participants) : given;
+                name == "subset" ? DrawScaledSubset(bundle.round, given, participants) : given;
 
             const Tensor state = LinearState(device, bundle, dtype);
             std::vector<std::vector<double>> values, sent;
@@ -560,8 +560,8 @@ TEST(DrawTest, SubsetsHaveTheirSizeAndSumToOne) {
   for (int m = 1; m <= 5; ++m) {
     std::vector<int> drawn(5, 0);
     for (int64_t round = 0; round < 500; ++round) {
-      const std::vector<double> even = DrawSubset({4, round}, EvenWeights(5), m);
-      const std::vector<double> chosen = DrawSubset({4, round}, weights, m);
+      const std::vector<double> even = DrawScaledSubset({4, round}, EvenWeights(5), m);
+      const std::vector<double> chosen = DrawScaledSubset({4, round}, weights, m);
       double sum = 0, given = 0;
       int count = 0;
       for (int k = 0; k < 5; ++k) {
