@@ -91,68 +91,128 @@ struct Keep {
   const A* from = nullptr;
 };
 
-template <typename A, int kRows, int kVectors, bool kTransposed>
-[[gnu::noinline]] void MultiplyTile(int64_t k, const A* a, int64_t lda, const A* b, int64_t ldb,
-                                    A* c, int64_t ldc, Keep<A> keep) {
-  constexpr int64_t kLanes = Simd<A>::kLanes;
-  VectorOf<A> sum[kRows][kVectors] = {};
-  const auto for_all = [&](auto fn) __attribute__((always_inline)) {
+// One product of a sum of products. With `lower`, what the left matrix has above its diagonal is
+// zero. What is summed up to it, itself included, is then multiplied by factors: one a row, or one
+// an element (rows of ld_factors).
+template <typename A>
+struct Term {
+  LeftFactor<A> a;
+  const A* b;
+  int64_t ldb;
+  int64_t k;
+  bool lower = false;
+  const A* row_factors = nullptr;
+  const A* factors = nullptr;
+  int64_t ld_factors = 0;
+};
+
+// kRows rows of kVectors vectors of a sum of products, which stay in registers from the first
+// product to the last.
+template <typename A, int kRows, int kVectors>
+class ProductTile {
+ public:
+  static constexpr int64_t kLanes = Simd<A>::kLanes;
+
+  template <bool kTransposed>
+  [[gnu::always_inline]] void Add(int64_t k, const A* a, int64_t lda, const A* b, int64_t ldb) {
+    for (int64_t s = 0; s < k; ++s) {
+      VectorOf<A> right[kVectors];
+#pragma GCC unroll 4
+      for (int v = 0; v < kVectors; ++v) right[v] = At(b + v * kLanes);
 #pragma GCC unroll 16
-    for (int r = 0; r < kRows; ++r) {
+      for (int r = 0; r < kRows; ++r) {
+        const VectorOf<A> left = Broadcast(a[kTransposed ? r : r * lda]);
 #pragma GCC unroll 4
-      for (int v = 0; v < kVectors; ++v) fn(r, v, sum[r][v]);
-    }
-  };
-  for (int64_t s = 0; s < k; ++s) {
-    VectorOf<A> right[kVectors];
-#pragma GCC unroll 4
-    for (int v = 0; v < kVectors; ++v) right[v] = At(b + s * ldb + v * kLanes);
-#pragma GCC unroll 16
-    for (int r = 0; r < kRows; ++r) {
-      const VectorOf<A> left = Broadcast(kTransposed ? a[s * lda + r] : a[r * lda + s]);
-#pragma GCC unroll 4
-      for (int v = 0; v < kVectors; ++v) sum[r][v] = MultiplyAdd(left, right[v], sum[r][v]);
+        for (int v = 0; v < kVectors; ++v) sum_[r][v] = MultiplyAdd(left, right[v], sum_[r][v]);
+      }
+      a += kTransposed ? lda : 1;
+      b += ldb;
     }
   }
-  // What was there comes last, so that the products need not wait for it.
-  if (keep.any) {
-    const A* old = keep.from != nullptr ? keep.from : c;
+  // fn(row, offset in it, sum)
+  template <typename Fn>
+  [[gnu::always_inline]] void ForAll(Fn fn) {
+#pragma GCC unroll 16
+    for (int r = 0; r < kRows; ++r) {
+#pragma GCC unroll 4
+      for (int v = 0; v < kVectors; ++v) fn(r, v * kLanes, sum_[r][v]);
+    }
+  }
+
+ private:
+  VectorOf<A> sum_[kRows][kVectors] = {};
+};
+
+// Columns [0, kVectors vectors) of c[m, n] = the sum of terms, and what `keep` says.
+template <typename A, int kVectors>
+[[gnu::noinline]] void SumPanel(int64_t m, const Term<A>* terms, int num_terms, int64_t column,
+                                A* c, int64_t ldc, const Keep<A>& keep) {
+  constexpr int kRows = kProductRows;
+  const A* old = (keep.from != nullptr ? keep.from : c) + column;
+  c += column;
+  for (int64_t i = 0; i < m; i += kRows) {
+    ProductTile<A, kRows, kVectors> tile;
+    for (int t = 0; t < num_terms; ++t) {
+      const Term<A>& term = terms[t];
+      const A* b = term.b + column;
+      if (term.a.transposed) {
+        const int64_t from = term.lower ? i : 0;
+        tile.template Add<true>(term.k - from, term.a.data + from * term.a.ld + i, term.a.ld,
+                                b + from * term.ldb, term.ldb);
+      } else {
+        const int64_t k = term.lower ? std::min(term.k, i + kRows) : term.k;
+        tile.template Add<false>(k, term.a.data + i * term.a.ld, term.a.ld, b, term.ldb);
+      }
+      if (term.row_factors != nullptr) {
+        const A* factors = term.row_factors + i;
+        tile.ForAll([=](int r, int64_t, VectorOf<A>& x)
+                        __attribute__((always_inline)) { x *= Broadcast(factors[r]); });
+      } else if (term.factors != nullptr) {
+        const A* factors = term.factors + i * term.ld_factors + column;
+        const int64_t ld = term.ld_factors;
+        tile.ForAll([=](int r, int64_t j, VectorOf<A>& x)
+                        __attribute__((always_inline)) { x *= At(factors + r * ld + j); });
+      }
+    }
+    // What was there comes last, so that the products need not wait for it.
     if (keep.row_factors != nullptr) {
-      for_all([&](int r, int v, VectorOf<A>& x) {
-        x = MultiplyAdd(Broadcast(keep.row_factors[r]), At(old + r * ldc + v * kLanes), x);
+      const A* factors = keep.row_factors + i;
+      tile.ForAll([=](int r, int64_t j, VectorOf<A>& x) __attribute__((always_inline)) {
+        x = MultiplyAdd(Broadcast(factors[r]), At(old + r * ldc + j), x);
       });
     } else if (keep.column_factors != nullptr) {
-      for_all([&](int r, int v, VectorOf<A>& x) {
-        x = MultiplyAdd(At(keep.column_factors + v * kLanes), At(old + r * ldc + v * kLanes), x);
+      const A* factors = keep.column_factors + column;
+      tile.ForAll([=](int r, int64_t j, VectorOf<A>& x) __attribute__((always_inline)) {
+        x = MultiplyAdd(At(factors + j), At(old + r * ldc + j), x);
       });
-    } else {
-      for_all([&](int r, int v, VectorOf<A>& x) { x += At(old + r * ldc + v * kLanes); });
+    } else if (keep.any) {
+      tile.ForAll([=](int r, int64_t j, VectorOf<A>& x)
+                      __attribute__((always_inline)) { x += At(old + r * ldc + j); });
     }
+    tile.ForAll([=](int r, int64_t j, VectorOf<A>& x)
+                    __attribute__((always_inline)) { At(c + r * ldc + j) = x; });
+    c += kRows * ldc;
+    old += kRows * ldc;
   }
-  for_all([&](int r, int v, VectorOf<A>& x) { At(c + r * ldc + v * kLanes) = x; });
 }
 
-// c[m, n] = a[m, k] b[k, n], or added to c. m is a multiple of kProductRows, n of a vector.
+// c[m, n] = the sum of terms a[m, k] b[k, n] in their order, with what `keep` adds. m is a multiple
+// of kProductRows, n of a vector.
+template <typename A>
+void SumOfProducts(int64_t m, int64_t n, const Term<A>* terms, int num_terms, A* c, int64_t ldc,
+                   const Keep<A>& keep = {}) {
+  constexpr int64_t kLanes = Simd<A>::kLanes;
+  int64_t j = 0;
+  for (; j + 2 * kLanes <= n; j += 2 * kLanes) {
+    SumPanel<A, 2>(m, terms, num_terms, j, c, ldc, keep);
+  }
+  if (j < n) SumPanel<A, 1>(m, terms, num_terms, j, c, ldc, keep);
+}
 template <typename A>
 void Multiply(int64_t m, int64_t n, int64_t k, LeftFactor<A> a, const A* b, int64_t ldb, A* c,
-              int64_t ldc, Keep<A> keep = {}) {
-  constexpr int64_t kLanes = Simd<A>::kLanes;
-  const auto two = a.transposed ? MultiplyTile<A, kProductRows, 2, true>
-                                : MultiplyTile<A, kProductRows, 2, false>;
-  const auto one = a.transposed ? MultiplyTile<A, kProductRows, 1, true>
-                                : MultiplyTile<A, kProductRows, 1, false>;
-  for (int64_t j = 0; j < n;) {
-    const bool wide = j + 2 * kLanes <= n;
-    for (int64_t i = 0; i < m; i += kProductRows) {
-      Keep<A> part = keep;
-      if (part.row_factors != nullptr) part.row_factors += i;
-      if (part.column_factors != nullptr) part.column_factors += j;
-      if (part.from != nullptr) part.from += i * ldc + j;
-      (wide ? two : one)(k, a.data + (a.transposed ? i : i * a.ld), a.ld, b + j, ldb,
-                         c + i * ldc + j, ldc, part);
-    }
-    j += wide ? 2 * kLanes : kLanes;
-  }
+              int64_t ldc, const Keep<A>& keep = {}) {
+  const Term<A> term = {a, b, ldb, k};
+  SumOfProducts(m, n, &term, 1, c, ldc, keep);
 }
 
 // Lanes of a and b in blocks of kStep: the even blocks of both, or the odd ones.
@@ -196,6 +256,15 @@ template <typename A, int kStep = Simd<A>::kLanes / 2>
   }
 }
 
+// Columns of a square of vectors.
+template <typename A>
+[[gnu::always_inline]] inline void TransposeTile(const A* from, int64_t ld,
+                                                 VectorOf<A> (&x)[Simd<A>::kLanes]) {
+#pragma GCC unroll 16
+  for (int64_t r = 0; r < Simd<A>::kLanes; ++r) x[r] = At(from + r * ld);
+  TransposeSquare<A, Simd<A>::kLanes / 2>(x);
+}
+
 // to[columns, rows] = the transpose of from[rows, columns]; both are multiples of a vector.
 template <typename A>
 [[gnu::noinline]] void Transpose(int64_t rows, int64_t columns, const A* from, int64_t ld_from,
@@ -204,9 +273,7 @@ template <typename A>
   for (int64_t i = 0; i < rows; i += kLanes) {
     for (int64_t j = 0; j < columns; j += kLanes) {
       VectorOf<A> x[kLanes];
-#pragma GCC unroll 16
-      for (int64_t r = 0; r < kLanes; ++r) x[r] = At(from + (i + r) * ld_from + j);
-      TransposeSquare<A, kLanes / 2>(x);
+      TransposeTile(from + i * ld_from + j, ld_from, x);
 #pragma GCC unroll 16
       for (int64_t r = 0; r < kLanes; ++r) At(to + (j + r) * ld_to + i) = x[r];
     }

@@ -101,6 +101,7 @@ class Chain {
     for (int64_t t = run.begin; t < run.end; t += kN) {
       const int64_t present = std::min(kN, run.end - t);
       block_.Load(t, present, head, {.q = true, .r = false});
+      block_.DecayReaders({.q = true, .r = false});
       for (int64_t i = 0; i < present; ++i) {
         A* row = block_.q_from_start + i * s_.kp;
         SimdLoop(s_.kp, [=](int64_t c) { row[c] *= Exp(before[c]); });

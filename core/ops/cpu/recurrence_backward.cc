@@ -7,8 +7,8 @@
 //   dq = e^G (dout S^T) + what its scores give, from dP = dout y^T on and below the diagonal
 //   dr = e^G (x S^T) + what its scores give, from dN = x y^T below the diagonal
 //   dz = e^{G_16 - G} (y dS^T) + what its scores give
-//   dG = q dq + r dr - the sum of z dz; dG_16 also gets e^{G_16} rowsum(S dS) and the sum over
-//        tokens of z times the first term of dz; dg is the sum of dG from its token on
+//   dG = q dq + r dr - the sum of z dz; dg is the sum of dG from its token on, and rowsum(S' dS) of
+//        the state S' that leaves: that which enters the next block
 //   dS of the entering state = e^{G_16} dS + (q e^G)^T dout + (r e^G)^T x
 #include <algorithm>
 
@@ -26,16 +26,19 @@ template <typename A>
 class BackwardChain {
  public:
   static constexpr int64_t kN = kBlockTokens, kChunkBlocks = kChunkTokens / kN;
+  static_assert(kChunkBlocks == 4);
+  using Block = RecurrenceBlock<A>;
 
   BackwardChain(const RecurrenceBackwardArgs& args, const BlockShape& shape)
       : args_(args),
         s_(shape),
         heads_(args.tokens.v.sizes[1]),
-        block_(args.tokens, shape, /*reads_v=*/true) {}
+        blocks_{Block(args.tokens, shape, true), Block(args.tokens, shape, true),
+                Block(args.tokens, shape, true), Block(args.tokens, shape, true)} {}
 
   void TakeScratch(ScratchLayout* layout) {
     const int64_t kp = s_.kp, vp = s_.vp, keys = kN * kp, values = kN * vp, state = kp * vp;
-    block_.TakeScratch(layout);
+    for (Block& block : blocks_) block.TakeScratch(layout);
     const auto take = [&](int64_t size) { return layout->Take<A>(size); };
     for (A*& columns : state_columns_) columns = take(state);
     dstate_ = take(state);
@@ -48,11 +51,13 @@ class BackwardChain {
     dr_ = take(keys + kp);
     dk_ = take(keys);
     db_ = take(keys);
-    // One row in front: a reader before the first token.
-    dlog_ = take(keys + kp) + kp;
-    dwhole_ = take(kp);
+    dlog_ = take(keys);
+    leaving_ = take(kp);
     p_ = take((kN + 1) * kN);
-    dp_ = take((kN + 1) * kN);
+    for (int w = 0; w < 2; ++w) {
+      dp_[w] = take((kN + 1) * kN);
+      dn_[w] = take((kN + 1) * kN);
+    }
   }
 
   void Run(const ChunkedRun& run, int64_t number, int64_t head) {
@@ -61,10 +66,13 @@ class BackwardChain {
       const int64_t begin = run.begin + chunk * kChunkTokens;
       const int64_t end = std::min(begin + kChunkTokens, run.end);
       const int64_t blocks = (end - begin + kN - 1) / kN;
-      LoadStates(run.first_chunk + chunk, begin, blocks, head);
+      const bool last = end == run.end;
+      LoadStates(run.first_chunk + chunk, begin, end, head,
+                 /*leaving=*/last && args_.dfinal.defined());
+      if (last && args_.dfinal.defined()) TurnDstate(state_columns_[blocks]);
       for (int64_t b = blocks - 1; b >= 0; --b) {
         const int64_t first = begin + b * kN;
-        RunBlock(first, std::min(kN, end - first), head, state_columns_[b]);
+        RunBlock(blocks_[b], first, std::min(kN, end - first), head, state_columns_[b]);
       }
     }
     StoreDinitial(number, head);
@@ -75,11 +83,18 @@ class BackwardChain {
     return (number * heads_ + head) * s_.key * s_.value;
   }
   void SetDstate(int64_t number, int64_t head) {
-    std::fill(dstate_, dstate_ + s_.kp * s_.vp, A(0));
-    if (!args_.dfinal.defined()) return;
-    const A* from = args_.dfinal.as<A>() + StateOffset(number, head);
-    for (int64_t i = 0; i < s_.key; ++i) {
-      std::copy(from + i * s_.value, from + (i + 1) * s_.value, dstate_ + i * s_.vp);
+    const A* from =
+        args_.dfinal.defined() ? args_.dfinal.as<A>() + StateOffset(number, head) : nullptr;
+    LoadState(from, dstate_);
+    // As it is where nothing enters backward.
+    std::fill(dstate_columns_, dstate_columns_ + s_.kp * s_.vp, A(0));
+    std::fill(leaving_, leaving_ + s_.kp, A(0));
+  }
+  // to [kp, vp] = from [K, V]; nullptr: zeros.
+  void LoadState(const A* from, A* to) const {
+    std::fill(to, to + s_.kp * s_.vp, A(0));
+    for (int64_t i = 0; i < s_.key && from != nullptr; ++i) {
+      std::copy(from + i * s_.value, from + (i + 1) * s_.value, to + i * s_.vp);
     }
   }
   void StoreDinitial(int64_t number, int64_t head) {
@@ -90,157 +105,222 @@ class BackwardChain {
     }
   }
 
-  // The states that enter the blocks of a chunk, transposed: [vp, kp].
-  void LoadStates(int64_t chunk, int64_t begin, int64_t blocks, int64_t head) {
-    const int64_t kp = s_.kp, vp = s_.vp;
-    // dstate_columns_ is free here.
-    std::fill(dstate_columns_, dstate_columns_ + kp * vp, A(0));
-    const A* from = args_.states.as<A>() + StateOffset(chunk, head);
-    for (int64_t i = 0; i < s_.key; ++i) {
-      std::copy(from + i * s_.value, from + (i + 1) * s_.value, dstate_columns_ + i * vp);
-    }
-    Transpose(kp, vp, dstate_columns_, vp, state_columns_[0], kp);
-    for (int64_t b = 0; b + 1 < blocks; ++b) {
-      LoadBlock(begin + b * kN, kN, head, {.q = false, .r = false});
-      A* next = state_columns_[b + 1];
-      for (int w = 0; w < block_.num_writers(); ++w) {
-        const auto& writer = block_.writer(w);
-        Multiply<A>(
-            vp, kp, kN, {writer.y, vp, true}, writer.x_to_end, kp, next, kp,
-            {true, nullptr, w == 0 ? block_.whole : nullptr, w == 0 ? state_columns_[b] : nullptr});
+  // Loads the blocks of a chunk and the states that enter them, transposed: [vp, kp]; with
+  // `leaving`, that which leaves the last of them too.
+  void LoadStates(int64_t chunk, int64_t begin, int64_t end, int64_t head, bool leaving) {
+    const int64_t kp = s_.kp, vp = s_.vp, blocks = (end - begin + kN - 1) / kN;
+    A* entering = state_columns_[kChunkBlocks];  // Free until it is written last.
+    LoadState(args_.states.as<A>() + StateOffset(chunk, head), entering);
+    Transpose(kp, vp, entering, vp, state_columns_[0], kp);
+    for (int64_t b = 0; b < blocks; ++b) {
+      const int64_t first = begin + b * kN;
+      Block& block = blocks_[b];
+      block.Load(first, std::min(kN, end - first), head, kBoth);
+      if (!block.by_channel()) block.DecayReaders(kBoth);
+      if (block.solves()) {
+        block.LoadPseudoValues(args_.pseudo_values, first, std::min(kN, end - first), head);
       }
+      if (b + 1 == blocks && !leaving) break;
+      Term<A> terms[2];
+      for (int w = 0; w < block.num_writers(); ++w) {
+        terms[w] = {{block.writer(w).y, vp, true}, block.writer(w).x_to_end, kp, kN};
+      }
+      SumOfProducts(vp, kp, terms, block.num_writers(), state_columns_[b + 1], kp,
+                    {.any = true, .column_factors = block.whole, .from = state_columns_[b]});
     }
   }
 
-  void LoadBlock(int64_t first, int64_t present, int64_t head,
-                 typename RecurrenceBlock<A>::Readers readers) {
-    block_.Load(first, present, head, readers);
-    if (block_.solves()) block_.LoadPseudoValues(args_.pseudo_values, first, present, head);
-  }
-
-  void RunBlock(int64_t first, int64_t present, int64_t head, const A* state_columns) {
+  void RunBlock(const Block& block, int64_t first, int64_t present, int64_t head,
+                const A* state_columns) {
     const int64_t kp = s_.kp, vp = s_.vp, keys = kN * kp;
-    LoadBlock(first, present, head, {.q = true, .r = true});
+    const int num_writers = block.num_writers();
     LoadRows<A>(args_.dout, first, present, head, heads_, 1, vp, dout_);
-    Transpose(kp, vp, dstate_, vp, dstate_columns_, kp);
-    const bool decays = args_.dlog_decay.defined();
-    if (decays) SumOfStates(state_columns);
 
-    // Values, then what the solve makes of those of the pseudo-values.
-    for (int w = 0; w < block_.num_writers(); ++w) {
-      A* dy = &block_.writer(w) == &block_.corrections() && block_.solves() ? x_ : dv_;
-      block_.Scores(block_.q, block_.writer(w), p_);
-      Multiply<A>(kN, vp, kN, {p_, kN, true}, dout_, vp, dy, vp);
-      Multiply<A>(kN, vp, s_.key, {block_.writer(w).x_to_end, kp}, dstate_, vp, dy, vp, {true});
-    }
-    if (block_.solves()) {
-      block_.CorrectionScores(block_.corrections(), p_);
-      SolveLowerTransposed(p_, x_, vp);
-      for (int w = 0; w + 1 < block_.num_writers(); ++w) {
-        block_.CorrectionScores(block_.writer(w), p_);
-        Multiply<A>(kN, vp, kN, {p_, kN, true}, x_, vp, dv_, vp, {true});
+    // Values: first what the solve makes of those of the pseudo-values.
+    const auto values_of = [&](int w, A* dy) {
+      block.Scores(block.q, block.writer(w), p_);
+      Term<A> terms[3] = {OfScores(p_, dout_),
+                          {{block.writer(w).x_to_end, kp}, dstate_, vp, s_.key}};
+      const bool solved = block.solves() && w + 1 < num_writers;
+      if (solved) {
+        block.CorrectionScores(block.writer(w), dn_[0]);
+        terms[2] = OfScores(dn_[0], x_);
       }
+      SumOfProducts(kN, vp, terms, solved ? 3 : 2, dy, vp);
+    };
+    if (block.solves()) {
+      values_of(num_writers - 1, x_);
+      block.CorrectionScores(block.corrections(), p_);
+      SolveLowerTransposed(p_, x_, vp);
+    }
+    if (args_.tokens.rule != StateRule::kDelta) values_of(0, dv_);
+
+    // Scores, then readers and writers: what they have of the states, and of the scores.
+    for (int w = 0; w < num_writers; ++w) {
+      Transpose(kN, vp, block.writer(w).y, vp, y_columns_, kN);
+      ScoreGradients(dout_, /*diagonal=*/true, dp_[w]);
+      if (block.solves()) ScoreGradients(x_, /*diagonal=*/false, dn_[w]);
+    }
+    if (block.solves()) std::fill(dr_ + keys, dr_ + keys + kp, A(0));
+    block.by_channel() ? ChannelGradients(block, state_columns)
+                       : HeadGradients(block, state_columns);
+    if (args_.dlog_decay.defined()) {
+      args_.dlog_decay.rank == 3 ? StoreChannelDecays(block, first, present, head)
+                                 : StoreHeadDecays(block, first, present, head);
     }
 
-    // Readers: what they read of the state.
-    ReadState(dout_, state_columns, block_.from_start, dq_);
-    if (block_.solves()) {
-      ReadState(x_, state_columns, block_.r_decays(), dr_);
-      std::fill(dr_ + keys, dr_ + keys + kp, A(0));
-    }
-    // Writers, then the scores between both.
-    for (int w = 0; w < block_.num_writers(); ++w) {
-      const auto& writer = block_.writer(w);
-      A* dx = writer.x == block_.k ? dk_ : db_;
-      ReadState(writer.y, dstate_columns_, block_.to_end, dx);
-      if (decays) AddProducts(writer.x, dx, dwhole_);
-      Transpose(kN, vp, writer.y, vp, y_columns_, kN);
-      ScoreGradients(dout_, /*diagonal=*/true);
-      block_.ScoresBackward(dp_, block_.q, writer, dq_, dx);
-      if (!block_.solves()) continue;
-      ScoreGradients(x_, /*diagonal=*/false);
-      block_.CorrectionScoresBackward(dp_, writer, dr_, dx);
-    }
-    if (decays) StoreDlogDecay(first, present, head);
-
-    Multiply<A>(kp, vp, kN, {block_.q_from_start, kp, true}, dout_, vp, dstate_, vp,
-                {true, block_.whole});
-    if (block_.solves()) {
-      Multiply<A>(kp, vp, kN, {block_.r_from_start, kp, true}, x_, vp, dstate_, vp, {true});
-    }
-    StoreGradients(first, present, head);
+    Term<A> terms[2] = {{{block.q_from_start, kp, true}, dout_, vp, kN},
+                        {{block.r_from_start, kp, true}, x_, vp, kN}};
+    SumOfProducts(kp, vp, terms, block.solves() ? 2 : 1, dstate_, vp, {true, block.whole});
+    TurnDstate(state_columns);
+    StoreGradients(block, first, present, head);
   }
 
-  // to [16, kp] = decays times (values [16, vp] state^T).
-  void ReadState(const A* values, const A* state_columns, const A* decays, A* to) {
-    Multiply<A>(kN, s_.kp, s_.value, {values, s_.vp}, state_columns, s_.kp, to, s_.kp);
-    block_.Decay(to, decays, to);
+  // What a gradient of scores p [16, 16], zero above the diagonal, gives to the columns of p.
+  Term<A> OfScores(const A* p, const A* rows) const {
+    return {{p, kN, true}, rows, s_.vp, kN, /*lower=*/true};
+  }
+  A* DxOf(const Block& block, int w) const { return block.writer(w).x == block.k ? dk_ : db_; }
+
+  // dq, dr and dx of the writers where a token's decay is the same in every channel: each of them
+  // is one sum of products.
+  void HeadGradients(const Block& block, const A* state_columns) {
+    const int64_t kp = s_.kp;
+    const int num_writers = block.num_writers();
+    for (int w = 0; w < num_writers; ++w) {
+      block.ScoresBackward(dp_[w], block.writer(w), dq_, nullptr);
+      if (block.solves()) block.CorrectionScoresBackward(dn_[w], block.writer(w), dr_, nullptr);
+    }
+    const auto reader = [&](const A* values, const A* decays, A* const(&dp)[2], A* dx) {
+      Term<A> terms[3] = {block.Decayed(values, s_.vp, state_columns, kp, s_.value, decays)};
+      for (int w = 0; w < num_writers; ++w) {
+        terms[1 + w] = {{dp[w], kN}, block.writer(w).x, kp, kN, /*lower=*/true};
+      }
+      SumOfProducts(kN, kp, terms, 1 + num_writers, dx, kp);
+    };
+    reader(dout_, block.from_start, dp_, dq_);
+    if (block.solves()) reader(x_, block.r_decays(), dn_, dr_);
+    for (int w = 0; w < num_writers; ++w) {
+      const Term<A> terms[3] = {
+          block.Decayed(block.writer(w).y, s_.vp, dstate_columns_, kp, s_.value, block.to_end),
+          {{dp_[w], kN, true}, block.q, kp, kN, /*lower=*/true},
+          {{dn_[w], kN, true}, block.r, kp, kN, /*lower=*/true}};
+      SumOfProducts(kN, kp, terms, block.solves() ? 3 : 2, DxOf(block, w), kp);
+    }
+  }
+  void ChannelGradients(const Block& block, const A* state_columns) {
+    const auto of_state = [&](const A* values, const A* columns, const A* decays, A* to) {
+      const Term<A> term = block.Decayed(values, s_.vp, columns, s_.kp, s_.value, decays);
+      SumOfProducts(kN, s_.kp, &term, 1, to, s_.kp);
+    };
+    of_state(dout_, state_columns, block.from_start, dq_);
+    if (block.solves()) of_state(x_, state_columns, block.r_decays(), dr_);
+    for (int w = 0; w < block.num_writers(); ++w) {
+      A* dx = DxOf(block, w);
+      of_state(block.writer(w).y, dstate_columns_, block.to_end, dx);
+      block.ScoresBackward(dp_[w], block.writer(w), dq_, dx);
+      if (block.solves()) block.CorrectionScoresBackward(dn_[w], block.writer(w), dr_, dx);
+    }
   }
 
   // dp = values y^T below the diagonal, and on it where it counts.
-  void ScoreGradients(const A* values, bool diagonal) {
-    Multiply<A>(kN, kN, s_.value, {values, s_.vp}, y_columns_, kN, dp_, kN);
+  void ScoreGradients(const A* values, bool diagonal, A* dp) {
+    Multiply<A>(kN, kN, s_.value, {values, s_.vp}, y_columns_, kN, dp, kN);
     for (int64_t i = 0; i < kN; ++i) {
-      std::fill(dp_ + i * kN + i + (diagonal ? 1 : 0), dp_ + (i + 1) * kN, A(0));
+      std::fill(dp + i * kN + i + (diagonal ? 1 : 0), dp + (i + 1) * kN, A(0));
     }
   }
 
-  // dwhole = e^{G_16} rowsum(S dS)
-  void SumOfStates(const A* state_columns) {
-    ForVectors<A>(s_.kp, [=, this](int64_t c) {
-      VectorOf<A> sum{};
-      for (int64_t j = 0; j < s_.value; ++j) {
-        sum = MultiplyAdd(At(state_columns + j * s_.kp + c), At(dstate_columns_ + j * s_.kp + c),
-                          sum);
-      }
-      At(dwhole_ + c) = sum * At(block_.whole + c);
-    });
+  // dstate_columns_ = dS^T and, of the state S^T that it is the gradient of, leaving_ = rowsum(S
+  // dS).
+  void TurnDstate(const A* state_columns) {
+    args_.dlog_decay.defined() ? TurnDstateOf<true>(state_columns)
+                               : TurnDstateOf<false>(state_columns);
   }
-
-  // to [kp] += the sum over tokens of x dx.
-  void AddProducts(const A* x, const A* dx, A* to) {
-    ForVectors<A>(s_.kp, [=, this](int64_t c) {
-      for (int64_t i = 0; i < kN; ++i) {
-        At(to + c) = MultiplyAdd(At(x + i * s_.kp + c), At(dx + i * s_.kp + c), At(to + c));
+  template <bool kDecays>
+  void TurnDstateOf(const A* state_columns) {
+    constexpr int64_t kLanes = Simd<A>::kLanes;
+    const int64_t kp = s_.kp, vp = s_.vp;
+    for (int64_t i = 0; i < kp; i += kLanes) {
+      VectorOf<A> sum[2] = {};
+      for (int64_t j = 0; j < vp; j += kLanes) {
+        VectorOf<A> x[kLanes];
+        TransposeTile(dstate_ + i * vp + j, vp, x);
+#pragma GCC unroll 16
+        for (int64_t r = 0; r < kLanes; ++r) {
+          const int64_t at = (j + r) * kp + i;
+          At(dstate_columns_ + at) = x[r];
+          if (kDecays) sum[r % 2] = MultiplyAdd(At(state_columns + at), x[r], sum[r % 2]);
+        }
       }
-    });
-  }
-
-  void StoreDlogDecay(int64_t first, int64_t present, int64_t head) {
-    const int64_t kp = s_.kp, keys = kN * kp;
-    std::fill(dlog_ - kp, dlog_ + keys, A(0));
-    const auto add = [&](const A* x, const A* dx, A sign, A* to) {
-      ForVectors<A>(keys, [=](int64_t i) { At(to + i) += sign * At(x + i) * At(dx + i); });
-    };
-    add(block_.q, dq_, 1, dlog_);
-    if (block_.solves()) add(block_.r, dr_, 1, dlog_ - (block_.reads_before() ? kp : 0));
-    for (int w = 0; w < block_.num_writers(); ++w) {
-      add(block_.writer(w).x, block_.writer(w).x == block_.k ? dk_ : db_, -1, dlog_);
+      At(leaving_ + i) = sum[0] + sum[1];
     }
-    ForVectors<A>(kp, [=, this](int64_t c) {
-      VectorOf<A> sum = At(dwhole_ + c);
-      for (int64_t i = kN - 1; i >= 0; --i) At(dlog_ + i * kp + c) = sum += At(dlog_ + i * kp + c);
+  }
+
+  // q dq - the sum of z dz of a vector of channels of token i.
+  [[gnu::always_inline]] VectorOf<A> OfReadersAndWriters(const Block& block, int64_t at) const {
+    VectorOf<A> sum = At(block.q + at) * At(dq_ + at);
+    for (int w = 0; w < block.num_writers(); ++w) {
+      sum -= At(block.writer(w).x + at) * At(DxOf(block, w) + at);
+    }
+    return sum;
+  }
+  void StoreChannelDecays(const Block& block, int64_t first, int64_t present, int64_t head) {
+    const int64_t kp = s_.kp, before = block.reads_before() ? kp : 0;
+    ForVectors<A>(kp, [=, this, &block](int64_t c) {
+      VectorOf<A> sum = At(leaving_ + c);
+      for (int64_t i = kN - 1; i >= 0; --i) {
+        const int64_t at = i * kp + c;
+        sum += OfReadersAndWriters(block, at);
+        // Row 16 of r is zero.
+        if (block.solves()) sum += At(block.r + at + before) * At(dr_ + at + before);
+        At(dlog_ + at) = sum;
+      }
     });
-    if (args_.dlog_decay.rank == 3)
-      return StoreRows<A>(dlog_, kp, 1, args_.dlog_decay, first, present, head);
+    StoreRows<A>(dlog_, kp, 1, args_.dlog_decay, first, present, head);
+  }
+  // The same over all channels at once.
+  void StoreHeadDecays(const Block& block, int64_t first, int64_t present, int64_t head) {
+    const int64_t kp = s_.kp;
+    alignas(64) A of_tokens[kN], of_r[kN + 1] = {};
+    SumRows(of_tokens, [&](int64_t at) { return OfReadersAndWriters(block, at); });
+    if (block.solves()) {
+      SumRows(of_r, [&](int64_t at) { return At(block.r + at) * At(dr_ + at); });
+    }
+    A sum = 0;
+    for (int64_t c = 0; c < kp; ++c) sum += leaving_[c];
     A* to = args_.dlog_decay.as<A>();
-    for (int64_t i = 0; i < present; ++i) {
-      const A* row = dlog_ + i * kp;
-      to[(first + i) * heads_ + head] = SumRow<A>(s_.key, [=](int64_t c) { return row[c]; });
+    for (int64_t i = kN - 1; i >= 0; --i) {
+      sum += of_tokens[i] + of_r[i + (block.reads_before() ? 1 : 0)];
+      if (i < present) to[(first + i) * heads_ + head] = sum;
+    }
+  }
+  // to[i] = the sum over the channels of token i of what fn(offset) gives.
+  template <typename Fn>
+  [[gnu::always_inline]] void SumRows(A* to, Fn fn) const {
+    constexpr int64_t kLanes = Simd<A>::kLanes;
+    for (int64_t i = 0; i < kN; i += kLanes) {
+      VectorOf<A> sums[kLanes];
+      for (int64_t lane = 0; lane < kLanes; ++lane) {
+        VectorOf<A> sum{};
+        ForVectors<A>(s_.kp, [&](int64_t c) { sum += fn((i + lane) * s_.kp + c); });
+        sums[lane] = sum;
+      }
+      At(to + i) = SumsOfLanes<A>(sums);
     }
   }
 
-  void StoreGradients(int64_t first, int64_t present, int64_t head) {
+  void StoreGradients(const Block& block, int64_t first, int64_t present, int64_t head) {
     const int64_t kp = s_.kp;
     const A* dv = dv_;
     if (args_.tokens.rule == StateRule::kDelta) {
       // r = -k and b = beta k.
       dv = x_;
+      SumRows(dbeta_, [&](int64_t at) { return At(block.k + at) * At(db_ + at); });
       for (int64_t i = 0; i < kN; ++i) {
-        const A *k = block_.k + i * kp, *db = db_ + i * kp;
-        dbeta_[i] = SumRow<A>(s_.key, [=](int64_t c) { return k[c] * db[c]; });
-        ForVectors<A>(kp, [=, this](int64_t c) {
-          At(dk_ + i * kp + c) = block_.beta[i] * At(db + c) - At(dr_ + i * kp + c);
+        ForVectors<A>(kp, [=, this, &block](int64_t c) {
+          const int64_t at = i * kp + c;
+          At(dk_ + at) = block.beta[i] * At(db_ + at) - At(dr_ + at);
         });
       }
       View dbeta = args_.dbeta;  // [n, h, 1]
@@ -258,13 +338,16 @@ class BackwardChain {
   const RecurrenceBackwardArgs& args_;
   const BlockShape s_;
   const int64_t heads_;
-  RecurrenceBlock<A> block_;
-  A* state_columns_[kChunkBlocks];
-  A *dstate_, *dstate_columns_;      // [kp, vp], [vp, kp]
+  static constexpr typename Block::Readers kBoth = {.q = true, .r = true};
+  Block blocks_[kChunkBlocks];
+  A* state_columns_[kChunkBlocks + 1];
+  A *dstate_, *dstate_columns_;      // Of the state that leaves: [kp, vp], [vp, kp].
   A *dout_, *dv_, *x_, *y_columns_;  // [16, vp], the last [vp, 16]
-  A *dq_, *dr_, *dk_, *db_, *dlog_, *dwhole_;
-  A *p_, *dp_;  // [17, 16]
-  A dbeta_[kN];
+  A *dq_, *dr_, *dk_, *db_, *dlog_;  // [16, kp], dr_ [17, kp]
+  // rowsum(S' dS) of what leaves the block [kp].
+  A* leaving_;
+  A *p_, *dp_[2], *dn_[2];  // [17, 16]; the gradients of the scores of q and of r, by writer.
+  alignas(64) A dbeta_[kN];
 };
 
 }  // namespace

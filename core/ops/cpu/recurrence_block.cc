@@ -108,12 +108,13 @@ void RecurrenceBlock<A>::TakeScratch(ScratchLayout* layout) {
   log_decay_ = take(keys);
   alpha_ = take(keys);
   weights_ = take(kN * kN);
-  scores_ = take((kN + 1) * kN);
+  for (A*& scores : scores_) scores = take((kN + 1) * kN);
   num_writers_ = 0;
   const auto add_writer = [&](A* x, A* y) {
     writers_[num_writers_++] = {x, take(keys), take(keys), y};
   };
   if (rule_ != StateRule::kDelta && reads_v_) add_writer(k, v);
+  r = r_from_start = nullptr;
   if (solves()) {
     beta = take(kN);
     r = take(keys + kp);
@@ -141,7 +142,6 @@ void RecurrenceBlock<A>::Load(int64_t first, int64_t present, int64_t head, Read
   if (reads_v_) load(tokens_.v, shape_.vp, 1, v);
   if (readers.q) {
     load(tokens_.q, kp, static_cast<A>(tokens_.scale), q);
-    Decay(q, from_start, q_from_start);
   }
   if (rule_ == StateRule::kDelta) {
     View strengths = tokens_.beta;  // [n, h, 1]
@@ -161,8 +161,8 @@ void RecurrenceBlock<A>::Load(int64_t first, int64_t present, int64_t head, Read
       load(tokens_.a, kp, 1, r);
     }
     std::fill(r + keys, r + keys + kp, A(0));
-    Decay(r, r_decays(), r_from_start);
   }
+  if (by_channel_) DecayReaders(readers);
   const bool scores = readers.q || (readers.r && solves());
   for (int w = 0; w < num_writers_; ++w) {
     Decay(writers_[w].x, to_end, writers_[w].x_to_end);
@@ -170,6 +170,12 @@ void RecurrenceBlock<A>::Load(int64_t first, int64_t present, int64_t head, Read
       Transpose(kN, kp, writers_[w].x, kp, writers_[w].x_columns, kN);
     }
   }
+}
+
+template <typename A>
+void RecurrenceBlock<A>::DecayReaders(Readers readers) const {
+  if (readers.q) Decay(q, from_start, q_from_start);
+  if (readers.r && solves()) Decay(r, r_decays(), r_from_start);
 }
 
 template <typename A>
@@ -264,15 +270,9 @@ void RecurrenceBlock<A>::Scores(const A* reader, const Writer& writer, A* p) con
 }
 
 template <typename A>
-void RecurrenceBlock<A>::ScoresBackward(A* dp, const A* reader, const Writer& writer, A* dreader,
-                                        A* dx) const {
-  const int64_t kp = shape_.kp;
-  if (by_channel_) {
-    return ChannelScoresBackward(dp, reader, writer.x, alpha_, kp, dreader, dx);
-  }
+void RecurrenceBlock<A>::ScoresBackward(A* dp, const Writer& writer, A* dq, A* dx) const {
+  if (by_channel_) return ChannelScoresBackward(dp, q, writer.x, alpha_, shape_.kp, dq, dx);
   Times(dp, weights_, kN * kN, dp);
-  Multiply<A>(kN, kp, kN, {dp, kN}, writer.x, kp, dreader, kp, {true});
-  Multiply<A>(kN, kp, kN, {dp, kN, true}, reader, kp, dx, kp, {true});
 }
 
 template <typename A>
@@ -288,46 +288,49 @@ void RecurrenceBlock<A>::CorrectionScores(const Writer& writer, A* p) const {
 
 template <typename A>
 void RecurrenceBlock<A>::CorrectionScoresBackward(A* dp, const Writer& writer, A* dr, A* dx) const {
-  if (reads_before()) {
-    std::fill(dp + kN * kN, dp + (kN + 1) * kN, A(0));
-    ScoresBackward(dp + kN, r + shape_.kp, writer, dr + shape_.kp, dx);
-  } else {
-    ScoresBackward(dp, r, writer, dr, dx);
+  const int64_t kp = shape_.kp, row = reads_before() ? 1 : 0;
+  if (row > 0) std::fill(dp + kN * kN, dp + (kN + 1) * kN, A(0));
+  if (by_channel_) {
+    return ChannelScoresBackward(dp + row * kN, r + row * kp, writer.x, alpha_, kp, dr + row * kp,
+                                 dx);
   }
+  Times(dp + row * kN, weights_, kN * kN, dp + row * kN);
 }
 
 template <typename A>
 void RecurrenceBlock<A>::Solve(const A* state) {
-  const int64_t kp = shape_.kp, vp = shape_.vp;
+  const int64_t vp = shape_.vp;
   A* y = corrections().y;
-  const bool from_v = rule_ == StateRule::kDelta && reads_v_;
-  if (from_v) std::copy(v, v + kN * vp, y);
-  Multiply<A>(kN, vp, shape_.key, {r_from_start, kp}, state, vp, y, vp, {from_v});
-  for (int w = 0; w + 1 < num_writers_; ++w) {
-    CorrectionScores(writers_[w], scores_);
-    Multiply<A>(kN, vp, kN, {scores_, kN}, writers_[w].y, vp, y, vp, {true});
+  Term<A> terms[2] = {OfState(r, r_from_start, r_decays(), state)};
+  if (num_writers_ == 2) {
+    CorrectionScores(writers_[0], scores_[0]);
+    terms[1] = OfScores(scores_[0], writers_[0].y);
   }
-  CorrectionScores(corrections(), scores_);
-  SolveLower(scores_, y, vp);
+  Keep<A> keep;
+  if (rule_ == StateRule::kDelta && reads_v_) keep = {.any = true, .from = v};
+  SumOfProducts(kN, vp, terms, num_writers_, y, vp, keep);
+  CorrectionScores(corrections(), scores_[0]);
+  SolveLower(scores_[0], y, vp);
 }
 
 template <typename A>
 void RecurrenceBlock<A>::Output(const A* state, A* out) const {
-  const int64_t kp = shape_.kp, vp = shape_.vp;
-  Multiply<A>(kN, vp, shape_.key, {q_from_start, kp}, state, vp, out, vp);
+  Term<A> terms[3] = {OfState(q, q_from_start, from_start, state)};
   for (int w = 0; w < num_writers_; ++w) {
-    Scores(q, writers_[w], scores_);
-    Multiply<A>(kN, vp, kN, {scores_, kN}, writers_[w].y, vp, out, vp, {true});
+    Scores(q, writers_[w], scores_[w]);
+    terms[1 + w] = OfScores(scores_[w], writers_[w].y);
   }
+  SumOfProducts(kN, shape_.vp, terms, 1 + num_writers_, out, shape_.vp);
 }
 
 template <typename A>
 void RecurrenceBlock<A>::Advance(A* state) const {
   const int64_t kp = shape_.kp, vp = shape_.vp;
+  Term<A> terms[2];
   for (int w = 0; w < num_writers_; ++w) {
-    Multiply<A>(kp, vp, kN, {writers_[w].x_to_end, kp, true}, writers_[w].y, vp, state, vp,
-                {true, w == 0 ? whole : nullptr});
+    terms[w] = {{writers_[w].x_to_end, kp, true}, writers_[w].y, vp, kN};
   }
+  SumOfProducts(kp, vp, terms, num_writers_, state, vp, {true, whole});
 }
 
 template <typename A>

@@ -74,9 +74,10 @@ class RecurrenceBlock {
   // The same of r, where only what lies below the diagonal counts. p has 17 rows, of which the last
   // is scratch.
   void CorrectionScores(const Writer& writer, A* p) const;
-  // Adds the gradients of a reader and of a writer's x from that of their scores. dp is zero above
-  // the diagonal, or on it too; it is overwritten.
-  void ScoresBackward(A* dp, const A* reader, const Writer& writer, A* dreader, A* dx) const;
+  // What the gradient dp of scores, zero above the diagonal or, of r, on it too, gives to the
+  // reader and to the writer's x. By channel both are added here; else dp becomes the left factor
+  // of what the caller adds: dreader += dp x, dx += dp^T reader. dp and dr have 17 rows.
+  void ScoresBackward(A* dp, const Writer& writer, A* dq, A* dx) const;
   void CorrectionScoresBackward(A* dp, const Writer& writer, A* dr, A* dx) const;
 
   // The pseudo-values: as they were stored, or from the state that enters.
@@ -95,6 +96,9 @@ class RecurrenceBlock {
   // Where r stands before its token.
   bool reads_before() const { return rule_ == StateRule::kLowRank; }
 
+  // Sets q_from_start and r_from_start of the readers that were loaded.
+  void DecayReaders(Readers readers) const;
+
   // [16, kp]: the keys, q times the scale, and r [17, kp], whose last row is zero; q and r with the
   // decays that they see.
   A *k, *q, *r, *q_from_start, *r_from_start;
@@ -108,11 +112,29 @@ class RecurrenceBlock {
   }
   // to [16, kp] = x times decays, which are from_start, to_end or r_decays().
   void Decay(const A* x, const A* decays, A* to) const;
+  bool by_channel() const { return by_channel_; }
+  // The products of a [16, k] and b, times decays as Decay has them.
+  Term<A> Decayed(const A* a, int64_t lda, const A* b, int64_t ldb, int64_t k,
+                  const A* decays) const {
+    Term<A> term = {{a, lda}, b, ldb, k};
+    (by_channel_ ? term.factors : term.row_factors) = decays;
+    term.ld_factors = shape_.kp;
+    return term;
+  }
 
  private:
   void LoadDecays(int64_t first, int64_t present, int64_t head);
   void SpreadDecays();
   void MultiplyDecays();
+  // What a reader [16, kp] has of the state: by channel its decays are in from_start.
+  Term<A> OfState(const A* reader, const A* from_start, const A* decays, const A* state) const {
+    Term<A> term = {{by_channel_ ? from_start : reader, shape_.kp}, state, shape_.vp, shape_.key};
+    if (!by_channel_) term.row_factors = decays;
+    return term;
+  }
+  Term<A> OfScores(const A* p, const A* y) const {
+    return {{p, kBlockTokens}, y, shape_.vp, kBlockTokens, /*lower=*/true};
+  }
 
   const RecurrenceTokens& tokens_;
   const BlockShape shape_;
@@ -124,7 +146,7 @@ class RecurrenceBlock {
   A* log_decay_;  // [16, kp] by channel, else [16].
   A* alpha_;      // e^g, of the same size.
   A* weights_;    // e^{G_i - G_j} [16, 16], zero above the diagonal; not by channel.
-  A* scores_;
+  A* scores_[2];  // Of each writer, [17, 16].
   int64_t loaded_decays_of_ = -1;  // The head, where decays are those of every block.
 };
 

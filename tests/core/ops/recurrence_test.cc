@@ -321,9 +321,9 @@ TEST(RecurrenceTest, MemoryIsLinearInLength) {
     RunBothWays(LinearRecurrence, c, x);
     return device->stats().peak_total_bytes - before;
   };
-  const int64_t one = peak(1024), two = peak(2048), four = peak(4096);
+  const int64_t one = peak(2048), two = peak(4096), four = peak(8192);
   EXPECT_LE(four - two, 2 * (two - one) + 4096);
-  EXPECT_LT(four, int64_t{4096} * 4096);
+  EXPECT_LT(four, int64_t{8192} * 8192);
 }
 
 TEST(RecurrenceDeathTest, WhatWouldBeWrong) {
