@@ -106,10 +106,11 @@ struct Problem {
     Launch(*device, &KernelTable::RecurrenceStates,
            RecurrenceStatesArgs{tokens, {}, {}, {}, {}, out.view()});
   }
+  // As LinearRecurrence on one rank: the walk forward keeps what backward wants.
   void ForwardAndBackward() {
-    Forward();
+    const View kept = tokens.rule == StateRule::kDiagonal ? View() : pseudo_values.view();
     Launch(*device, &KernelTable::RecurrenceStates,
-           RecurrenceStatesArgs{tokens, {}, {}, states.view(), pseudo_values.view(), {}});
+           RecurrenceStatesArgs{tokens, {}, {}, states.view(), kept, out.view()});
     Launch(*device, &KernelTable::RecurrenceBackward,
            RecurrenceBackwardArgs{tokens,
                                   states.view(),
@@ -145,23 +146,18 @@ struct Products {
 
 // As recurrence_block.cc and recurrence_backward.cc have them. By channel the scores, and what
 // their gradients give, are computed in another way; they count as the products that they are
-// otherwise.
+// otherwise. Triangular factors count whole, as libraries multiply with them.
 Products ProductsOf(StateRule rule, bool backward) {
   const int64_t writers = rule == StateRule::kLowRank ? 2 : 1;
   const int64_t readers = rule == StateRule::kDiagonal ? 1 : 2;
   const int64_t extra = rule == StateRule::kLowRank ? 1 : 0;  // r of (k, v).
-  const auto walk = [&](int64_t outputs) {                    // One walk over a chunk.
-    const int64_t solves = readers - 1;
-    return Products{kBlocks * (outputs + solves) * writers, kBlocks * (outputs * writers + extra),
-                    kBlocks * (outputs + solves), kBlocks * writers};
-  };
-  Products p = walk(1);
+  Products p = {kBlocks * readers * writers, kBlocks * (writers + extra), kBlocks * readers,
+                kBlocks * writers};
   if (backward) {
-    const Products again = walk(0);
-    p.scores += again.scores + kBlocks * 2 * readers * writers;
-    p.mixes += again.mixes + kBlocks * (writers + extra + 2 * readers * writers);
-    p.reads += again.reads + kBlocks * (writers + readers + writers);
-    p.updates += again.updates + (kBlocks - 1) * writers + kBlocks * readers;
+    p.scores += kBlocks * 2 * readers * writers;
+    p.mixes += kBlocks * (writers + extra + 2 * readers * writers);
+    p.reads += kBlocks * (writers + readers + writers);
+    p.updates += (kBlocks - 1) * writers + kBlocks * readers;
   }
   return p;
 }
