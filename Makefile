@@ -6,7 +6,7 @@ WERROR ?= $(if $(CI),ON,OFF)
 export JOBS WERROR
 
 .DEFAULT_GOAL := build
-.PHONY: help deps build demo test verify test-cuda-emulated test-cuda test-cuda-faults test-asan test-tsan bench bench-wire bench-cuda fuzz coverage format check-format clean
+.PHONY: help deps build demo test verify test-cuda-emulated test-cuda test-cuda-faults test-asan test-tsan bench bench-wire bench-sync bench-cuda fuzz coverage format check-format clean
 
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 20
@@ -45,8 +45,10 @@ bench: deps  ## benchmarks against the libraries called directly
 	@tests/bench/run.sh
 
 bench-wire: deps  ## data parallelism and rarer or smaller exchanges over a cluster of slow links, as root: about five minutes
-	@tests/run.sh build trireme
-	@tests/bench/slow_wire.sh build
+	@tests/bench/slow_wire.sh
+
+bench-sync: deps  ## rules of synchronization: accuracy against bytes, 16 replicas, 10 seeds; more than an hour, may be stopped and goes on
+	@tests/bench/sync_pareto.sh
 
 bench-cuda: deps  ## classes of kernels and a training step on the GPU of this machine
 	@tests/bench/run_cuda.sh
