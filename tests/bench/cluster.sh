@@ -3,7 +3,7 @@
 #   make_cluster N          1, with one line on standard error, where that is not possible
 #   set_bandwidth MBIT      of each host's cable, in either direction; bandwidth is limited so, latency is not
 #   on_cluster COMMAND...   one process on each host, under mpirun
-#   sent_bytes HOST         that left the host's interface so far, headers and all (hosts from 0)
+#   sent HOST               "bytes packets" that left the host's interface so far, headers and all (hosts from 0)
 # Everything is removed when the script ends, however it ends.
 cluster=trireme-$$
 cluster_hosts=0
@@ -40,6 +40,8 @@ make_cluster() {
     ip -n "$cluster-$host" addr add "10.77.0.$((host + 1))/24" dev wire
     ip -n "$cluster-$host" link set lo up
     ip -n "$cluster-$host" link set wire up
+    # On a wire without latency, TCP's probes for a lost tail come at every pause, and send it twice.
+    ip netns exec "$cluster-$host" sysctl -q -w net.ipv4.tcp_early_retrans=0
   done
   cluster_hosts=$1
   # What mpirun calls in place of ssh: AGENT ADDRESS COMMAND. The host gets a name of its own too, by which Open MPI
@@ -73,4 +75,6 @@ on_cluster() {
   wait $!
 }
 
-sent_bytes() { ip netns exec "$cluster-$1" cat /sys/class/net/wire/statistics/tx_bytes; }
+sent() {
+  ip netns exec "$cluster-$1" sh -c 'cd /sys/class/net/wire/statistics; echo "$(cat tx_bytes) $(cat tx_packets)"'
+}

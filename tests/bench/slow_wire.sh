@@ -1,13 +1,15 @@
 #!/usr/bin/env bash
 # Training over a slow wire, which is real: 4 replicas on 4 hosts of cluster.sh, every host's cable limited to the same
 # bandwidth. Data parallelism, the quadratic synchronization rule, DiLoCo with 8 bits a number and PowerSGD train
-# the perceptron of examples/configs/fashion_mlp.textproto for the same steps at the same learning rate, which is tuned
+# the perceptron of examples/configs/fashion_mlp.textproto, made wider, for the same steps at the same learning rate, which is tuned
 # for none of them. For each: the time of its steps, the bytes that a host sent in them as the transport counts them and
-# as its interface does, headers and all, the loss and the accuracy in the end. What starting and ending a run sends is
-# measured with a run of one step, and taken off. Fails when the counts are more than 3 % apart. Bandwidth is limited so, latency is not: nothing here is about
+# as its interface does, the loss and the accuracy in the end. What starting and ending a run sends is measured with a
+# run of one step, and taken off. The interface counts the headers of its packets too (66 bytes: Ethernet, IP, TCP);
+# fails when the counts without them are more than 3 % apart. Not where packets have less than 4 kilobytes on average:
+# there MPI's own envelopes, some 200 bytes a message, are a good part of what travels. Bandwidth is limited so, latency is not: nothing here is about
 # wide areas.
 #   tests/bench/slow_wire.sh [BUILD-FOLDER]
-#   BANDWIDTHS="100 1000" (Mbit/s)  STEPS=600  METHODS="data_parallel qsr diloco_int8 powersgd"
+#   BANDWIDTHS="100 1000" (Mbit/s)  STEPS=400  METHODS="data_parallel qsr diloco_int8 powersgd"
 # The table goes to standard output, its numbers and the plot to runs/slow_wire/table.txt and wire.svg.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
@@ -19,7 +21,7 @@ if [[ $# -eq 0 ]]; then
 fi
 program=$build/trireme
 read -ra bandwidths <<<"${BANDWIDTHS:-100 1000}"
-steps=${STEPS:-600}
+steps=${STEPS:-400}
 read -ra methods <<<"${METHODS:-data_parallel qsr diloco_int8 powersgd}"
 out=runs/slow_wire
 hosts=4
@@ -37,26 +39,26 @@ rows() {  # METHOD: its exchanges, as lines of a config
       ;;
     powersgd)
       echo 'exchanges {
-        point: "gradient" pattern: "*weight" codec { name: "powersgd" rank: 2 } memory: "error_feedback"
+        point: "gradient" pattern: "*weight" codec { name: "powersgd" rank: 4 } memory: "error_feedback"
       }
-      exchanges { point: "gradient" }'
+      exchanges { point: "gradient" pattern: "*bias" }'
       ;;
     *) echo "slow_wire: unknown method $1" >&2; return 1 ;;
   esac
 }
 
-# "bandwidth method seconds bytes-counted bytes-on-the-wire loss accuracy" of one run. The metrics have what rank 0
+# "bandwidth method seconds bytes-counted bytes-on-the-wire loss accuracy packets" of one run. The metrics have what rank 0
 # sends; so the wire's bytes are those that leave its host.
 run() {  # BANDWIDTH METHOD STEPS
   local config=$cluster_work/$2.textproto run_dir=$cluster_work/$2 before after
   { cat examples/configs/fashion_mlp.textproto; rows "$2"; } >"$config"
   rm -rf "$run_dir"
-  before=$(sent_bytes 0)
-  on_cluster "$program" train --config "$config" --run_dir "$run_dir" --threads 1 --set "num_steps=$3" \
+  before=$(sent 0)
+  on_cluster "$program" train --config "$config" --run_dir "$run_dir" --threads 1 --set model.hidden=512,256 --set "num_steps=$3" \
     --set lr_schedule.name=cosine --set evaluation.every=0 --set checkpoint.every=0 \
     --set log_every=1000000 >"$cluster_work/log" 2>&1 || { cat "$cluster_work/log" >&2; return 1; }
-  after=$(sent_bytes 0)
-  awk -v name="$1 $2" -v wire=$((after - before - around)) '
+  after=$(sent 0)
+  awk -v name="$1 $2" -v interface="$before $after $around" '
     function number(key) { return match($0, "\"" key "\":[^,}]*") ? substr($0, RSTART + length(key) + 3) + 0 : 0 }
     /"validation_loss"/ { loss = number("validation_loss"); accuracy = number("accuracy"); next }
     {
@@ -65,14 +67,18 @@ run() {  # BANDWIDTH METHOD STEPS
       sub(/\}.*/, "")
       for (n = split($0, axes, ","); n > 0; --n) { sub(/.*:/, "", axes[n]); counted += axes[n] }
     }
-    END { printf "%s %.2f %.0f %.0f %.4f %.4f\n", name, seconds, counted, wire, loss, accuracy }' "$run_dir/metrics.jsonl"
+    END {
+      split(interface, count, " ")
+      printf "%s %.2f %.0f %.0f %.4f %.4f %.0f\n", name, seconds, counted, count[3] - count[1] - count[5], loss, \
+        accuracy, count[4] - count[2] - count[6]
+    }' "$run_dir/metrics.jsonl"
 }
 
 make_cluster $hosts
 mkdir -p $out
-around=0
+around="0 0"
 run 0 data_parallel 1 >"$cluster_work/one"
-around=$(awk '{ print $5 - $4 }' "$cluster_work/one")
+around=$(awk '{ print $5 - $4, $8 }' "$cluster_work/one")
 for bandwidth in "${bandwidths[@]}"; do
   set_bandwidth "$bandwidth"
   for method in "${methods[@]}"; do
@@ -83,16 +89,18 @@ done >$out/table.txt
 echo "$hosts replicas, one a host, $(nproc) cores in all; $steps steps of examples/configs/fashion_mlp.textproto"
 awk '
   BEGIN {
-    printf "%-8s  %-14s  %8s  %9s  %13s  %13s  %6s  %8s  %8s\n", "Mbit/s", "method", "seconds", "speed-up", \
-      "bytes counted", "on the wire", "apart", "loss", "accuracy"
+    printf "%-8s  %-14s  %8s  %9s  %13s  %13s  %12s  %6s  %8s  %8s\n", "Mbit/s", "method", "seconds", "speed-up", \
+      "bytes counted", "on the wire", "its headers", "apart", "loss", "accuracy"
   }
   {
     if (!($1 in first)) first[$1] = $3
-    apart = ($5 - $4) / $5
-    printf "%-8s  %-14s  %8.2f  %8.2fx  %13d  %13d  %5.1f%%  %8.4f  %7.2f%%\n", $1, $2, $3, first[$1] / $3, $4, $5, \
-      100 * apart, $6, 100 * $7
+    headers = 66 * $8
+    apart = ($5 - headers - $4) / ($5 - headers)
+    small = $5 < 4096 * $8
+    printf "%-8s  %-14s  %8.2f  %8.2fx  %13d  %13d  %12d  %5.1f%%  %8.4f  %7.2f%%%s\n", $1, $2, $3, first[$1] / $3, $4, \
+      $5, headers, 100 * apart, $6, 100 * $7, small ? "  (small packets)" : ""
     if (apart < 0) apart = -apart
-    if (apart > 0.03) wrong = 1
+    if (apart > 0.03 && !small) wrong = 1
   }
   END {
     if (wrong) print "slow_wire: counts that are more than 3 % apart" >"/dev/stderr"
