@@ -5,6 +5,9 @@
 #include "absl/strings/str_cat.h"
 
 #include "core/base/pattern.h"
+#include "parallel/sync/codec.h"
+#include "parallel/sync/mixer.h"
+#include "parallel/sync/outer.h"
 
 namespace trireme {
 namespace {
@@ -78,17 +81,23 @@ Status CheckFragments(const ExchangeSpec& spec) {
 }
 
 // An outer momentum adds up differences, whose size changes with the period.
-Status CheckOuterMomentum(const ExchangeSpec& spec) {
-  const bool has_momentum = spec.outer.name == "slowmo" || spec.outer.name == "sgd";
-  double momentum = 0;
-  if (!has_momentum || spec.rule.name == "every") return absl::OkStatus();
-  if (!ParseFloat(Param(spec.outer, "momentum"), &momentum) || momentum == 0) {
-    return absl::OkStatus();
-  }
+Status CheckOuterMomentum(const ExchangeSpec& spec, const Outer& outer) {
+  if (outer.state_names().empty() || spec.rule.name == "every") return absl::OkStatus();
   if (Param(spec.outer, "scale") == "learning_rate_sum") return absl::OkStatus();
   return Wrong("outer: the momentum of ", spec.outer.name, " under rule ", spec.rule.name,
                " would mix rounds of different lengths; take sgd with scale learning_rate_sum, or "
                "rule every");
+}
+
+Status CheckComponents(const ExchangeSpec& spec, int num_replicas) {
+  const auto codec = MakeCodec(spec.codec.name, spec.codec.params);
+  if (!codec.ok()) return Annotate(codec.status(), "codec");
+  const auto mixer = MakeMixer(spec.mixer.name, spec.mixer.params);
+  if (!mixer.ok()) return Annotate(mixer.status(), "mixer");
+  RETURN_IF_ERROR(Annotate((*mixer)->Check(**codec, num_replicas), "mixer"));
+  const auto outer = MakeOuter(spec.outer.name, spec.outer.params);
+  if (!outer.ok()) return Annotate(outer.status(), "outer");
+  return CheckOuterMomentum(spec, **outer);
 }
 
 bool IsGossip(const ExchangeSpec& spec) {
@@ -162,6 +171,16 @@ Status CheckExchange(const ExchangeSpec& spec, int num_replicas) {
   if (!(spec.memory_decay >= 0 && spec.memory_decay <= 1)) {
     return Wrong("memory_decay: ", spec.memory_decay, " is outside [0, 1]");
   }
+  // mean = sum_k w_k h_k has to stay true, and w_k divides the values.
+  if (spec.memory == ExchangeMemory::kDifference && spec.token_weights) {
+    return Wrong(
+        "weights: memory difference needs the same ones in every round: equal, or a number ",
+        "for each replica");
+  }
+  if (spec.memory == ExchangeMemory::kDifference &&
+      std::count(spec.weights.begin(), spec.weights.end(), 0.0) > 0) {
+    return Wrong("weights: memory difference has no use for a replica of weight 0");
+  }
   if (IsGossip(spec) && spec.point != ExchangePoint::kParameters) {
     return Wrong("mixer: ", spec.mixer.name, " leaves replicas different, so that a ", point,
                  " has no mean; take point parameters");
@@ -170,7 +189,7 @@ Status CheckExchange(const ExchangeSpec& spec, int num_replicas) {
     return Wrong("weights: ", spec.mixer.name, " weighs two replicas alike");
   }
   RETURN_IF_ERROR(CheckFragments(spec));
-  return CheckOuterMomentum(spec);
+  return CheckComponents(spec, num_replicas);
 }
 
 std::vector<bool> ParametersOf(absl::Span<const ExchangeSpec> rows, int row,
