@@ -11,6 +11,7 @@
 #include "launch/catalogue.h"
 #include "launch/commands.h"
 #include "launch/config.h"
+#include "launch/step_size.h"
 #include "launch/sync_plan.h"
 
 namespace trireme {
@@ -22,6 +23,11 @@ constexpr Flag kFlags[] = {
     {"ranks", "N",
      "ranks of the world (default: those of the mesh, with 2 replicas if it has no number)"},
     {"all", nullptr, "lists every change of the period, however many there are"},
+    kSmoothnessFlag,
+    kMeanSmoothnessFlag,
+    kCodecFlag,
+    kParamFlag,
+    kElementsFlag,
 };
 
 // More lines than these and periods are grouped by powers of two.
@@ -129,9 +135,10 @@ int64_t RanksOf(const RunConfig::Mesh& mesh) {
 }
 
 Status CheckUsage(const CommandLine& line) {
+  if (line.positional()[0] == "step_size") return absl::OkStatus();
   if (line.positional()[0] != "schedule") {
-    return absl::InvalidArgumentError(UnknownNameMessage("action of sync", line.positional()[0],
-                                                         std::vector<std::string>{"schedule"}));
+    return absl::InvalidArgumentError(UnknownNameMessage(
+        "action of sync", line.positional()[0], std::vector<std::string>{"schedule", "step_size"}));
   }
   if (!line.Has("config")) {
     return absl::InvalidArgumentError("sync schedule needs --config FILE");
@@ -154,7 +161,8 @@ StatusOr<std::string> Describe(const CommandLine& line) {
 int RunSync(const CommandLine& line) {
   const Status usage = CheckUsage(line);
   if (!usage.ok()) return UsageError(usage);
-  const StatusOr<std::string> text = Describe(line);
+  const StatusOr<std::string> text =
+      line.positional()[0] == "step_size" ? StepSizeText(line) : Describe(line);
   if (text.ok()) {
     std::fputs(text->c_str(), stdout);
     return kExitDone;
@@ -166,8 +174,9 @@ int RunSync(const CommandLine& line) {
 }  // namespace
 
 Command SyncCommand() {
-  return {{"sync", "Shows when the replicas of a run synchronize, and what they send.", "schedule",
-           1, 1, kFlags, "trireme sync schedule --config examples/configs/qsr_vit.textproto"},
+  return {{"sync", "Shows when the replicas of a run synchronize, and what they send.",
+           "schedule|step_size", 1, 1, kFlags,
+           "trireme sync schedule --config examples/configs/qsr_vit.textproto"},
           &RunSync};
 }
 

@@ -100,6 +100,33 @@ TEST(SyncCliTest, RulesThatNeverFireAreRefusedWhereTheyStand) {
   }
 }
 
+TEST(SyncCliTest, StepSizesOfEf21) {
+  const auto step_size = [](std::vector<std::string> args) {
+    args.insert(args.begin(), {TRIREME_PROGRAM, "sync", "step_size"});
+    return RunToEnd(args, {});
+  };
+  const Result example =
+      step_size({"--smoothness", "1,1,1,100", "--mean-smoothness=20", "--codec", "top_k", "--param",
+                 "k=1", "--param", "block=0", "--elements", "10"});
+  EXPECT_EQ(example.code, kExitDone) << example.err;
+  EXPECT_THAT(example.out, AllOf(HasSubstr("mean of the constants 25.75, root of the mean square "
+                                           "50.0075\n"),
+                                 HasSubstr("alpha 0.1, xi 18.4868\n"),
+                                 HasSubstr("EF21    step at most 0.00105878\n"),
+                                 HasSubstr("EF21-W  step at most 0.00201598, 1.904 times that; "
+                                           "weights 0.009709 0.009709 0.009709 0.9709\n")));
+  EXPECT_THAT(step_size({"--codec", "top_k"}).err, HasSubstr("needs --smoothness"));
+  EXPECT_THAT(step_size({"--smoothness", "1,x", "--codec", "top_k"}).err, HasSubstr("'x' is no"));
+  EXPECT_THAT(step_size({"--smoothness", "1,2", "--codec", "sign"}).err,
+              HasSubstr("needs a codec that contracts"));
+  EXPECT_THAT(
+      step_size({"--smoothness", "1,2", "--codec", "top_k", "--param", "k=9", "--elements", "4"})
+          .err,
+      HasSubstr("k = 9 is larger than the vector [4]"));
+  EXPECT_THAT(step_size({"--smoothness", "1,2", "--codec", "top_k", "--param", "block=0"}).err,
+              HasSubstr("needs --elements"));
+}
+
 TEST(SyncCliTest, Usage) {
   EXPECT_EQ(RunToEnd({TRIREME_PROGRAM, "sync", "schedule"}, {}).code, kExitUsage);
   const Result wrong = RunToEnd({TRIREME_PROGRAM, "sync", "shedule", "--config", "x"}, {});
