@@ -4,8 +4,13 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <fstream>
 #include <limits>
+#include <map>
 #include <numeric>
+
+#include "absl/strings/str_format.h"
+#include "absl/strings/str_split.h"
 
 #include "tests/parallel/sync/codec_case.h"
 
@@ -222,6 +227,30 @@ TEST(CodecBytesTest, EqualTheFormulas) {
   EXPECT_EQ(
       CodecOrDie("powersgd", {{"rank", "3"}})->EncodedBytes(WholePiece({10, 4, 5}), DType::kF32),
       3 * (10 + 20) * 4);
+}
+
+// The table of docs/compression.md has a line for each codec, and the numbers that are so.
+TEST(CodecDocumentTest, ItsNumbersAreThose) {
+  std::ifstream file(TRIREME_SOURCE_DIR "/docs/compression.md");
+  std::map<std::string, std::vector<std::string>> lines;
+  for (std::string line; std::getline(file, line);) {
+    const std::vector<std::string> cells = absl::StrSplit(line, " | ");
+    if (cells.size() == 6 && absl::StartsWith(cells[0], "| ")) lines[cells[0].substr(2)] = cells;
+  }
+  const Shape shape = {1024, 1024};
+  const auto v = NormalVector<float>(shape.numel());
+  for (const auto& entry : Codecs()) {
+    ASSERT_EQ(lines.count(entry.name), 1u) << entry.name;
+    const std::vector<std::string>& cells = lines[entry.name];
+    const auto codec = CodecOrDie(entry.name);
+    const double bytes = codec->EncodedBytes(WholePiece(shape), DType::kF32);
+    EXPECT_EQ(cells[1], absl::StrFormat("%.4f", bytes / shape.numel())) << entry.name;
+    const double alpha = codec->Contraction(shape);
+    EXPECT_EQ(cells[2], alpha == 0 ? "none" : absl::StrFormat("%.4f", alpha)) << entry.name;
+    const double lost = SquaredDistance(ThereAndBack(*codec, shape, v), v) / SquaredNorm(v);
+    EXPECT_NEAR(std::stod(cells[3]), lost, 6e-5) << entry.name;
+  }
+  EXPECT_EQ(lines.size(), Codecs().size() + 1);  // And the head.
 }
 
 TEST(CodecChecksTest, WhatMakesNoSenseIsRefusedByName) {
