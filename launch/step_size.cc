@@ -30,13 +30,16 @@ StatusOr<std::unique_ptr<Codec>> CodecOf(const CommandLine& line) {
 
 }  // namespace
 
-StatusOr<std::string> StepSizeText(const CommandLine& line) {
+Status CheckStepSizeUsage(const CommandLine& line) {
   for (const Flag& flag : {kSmoothnessFlag, kCodecFlag}) {
-    if (!line.Has(flag.name)) {
-      return absl::InvalidArgumentError(
-          absl::StrCat("sync step_size needs --", flag.name, " ", flag.value));
-    }
+    if (line.Has(flag.name)) continue;
+    return absl::InvalidArgumentError(
+        absl::StrCat("sync step_size needs --", flag.name, " ", flag.value));
   }
+  return absl::OkStatus();
+}
+
+StatusOr<std::string> StepSizeText(const CommandLine& line) {
   std::vector<double> smoothness;
   const std::string constants = line.String(kSmoothnessFlag.name);
   for (const absl::string_view text : absl::StrSplit(constants, ',')) {

@@ -19,6 +19,9 @@ inline constexpr Flag kParamFlag = {"param", "KEY=VALUE", "step_size: a paramete
 inline constexpr Flag kElementsFlag = {
     "elements", "N", "step_size: of the vector (default: one block of the codec)"};
 
+// INVALID_ARGUMENT when a flag is missing.
+Status CheckStepSizeUsage(const CommandLine& line);
+
 StatusOr<std::string> StepSizeText(const CommandLine& line);
 
 }  // namespace trireme

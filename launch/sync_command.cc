@@ -135,7 +135,7 @@ int64_t RanksOf(const RunConfig::Mesh& mesh) {
 }
 
 Status CheckUsage(const CommandLine& line) {
-  if (line.positional()[0] == "step_size") return absl::OkStatus();
+  if (line.positional()[0] == "step_size") return CheckStepSizeUsage(line);
   if (line.positional()[0] != "schedule") {
     return absl::InvalidArgumentError(UnknownNameMessage(
         "action of sync", line.positional()[0], std::vector<std::string>{"schedule", "step_size"}));

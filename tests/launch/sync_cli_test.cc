@@ -115,7 +115,9 @@ TEST(SyncCliTest, StepSizesOfEf21) {
                                  HasSubstr("EF21    step at most 0.00105878\n"),
                                  HasSubstr("EF21-W  step at most 0.00201598, 1.904 times that; "
                                            "weights 0.009709 0.009709 0.009709 0.9709\n")));
-  EXPECT_THAT(step_size({"--codec", "top_k"}).err, HasSubstr("needs --smoothness"));
+  const Result missing = step_size({"--codec", "top_k"});
+  EXPECT_EQ(missing.code, kExitUsage);
+  EXPECT_THAT(missing.err, HasSubstr("needs --smoothness"));
   EXPECT_THAT(step_size({"--smoothness", "1,x", "--codec", "top_k"}).err, HasSubstr("'x' is no"));
   EXPECT_THAT(step_size({"--smoothness", "1,2", "--codec", "sign"}).err,
               HasSubstr("needs a codec that contracts"));
