@@ -11,6 +11,7 @@
 #include "models/models.h"
 #include "optim/lr_schedules.h"
 #include "optim/optimizer.h"
+#include "parallel/coding/delay_model.h"
 #include "parallel/coding/gradient_code.h"
 #include "parallel/pipeline/schedule.h"
 #include "parallel/sequence/kv_exchange.h"
@@ -36,6 +37,7 @@ std::vector<Listing> Catalogue() {
   AppendListings("mixer", Mixers(), &listings);
   AppendListings("outer", Outers(), &listings);
   AppendListings("gradient_code", GradientCodes(), &listings);
+  AppendListings("delay_model", DelayModels(), &listings);
   AppendListings("dataset", Datasets(), &listings);
   AppendListings("model", Models(), &listings);
   return listings;

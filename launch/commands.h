@@ -17,6 +17,7 @@ Command TokenizeCommand();
 Command ListCommand();
 Command ScheduleCommand();
 Command MeshCommand();
+Command CodeCommand();
 Command SyncCommand();
 
 }  // namespace trireme

@@ -29,8 +29,9 @@ std::string Usage(absl::Span<const Command> commands) {
 }
 
 int Main(const std::vector<std::string>& args) {
-  const Command commands[] = {TrainCommand(),    EvalCommand(), TokenizeCommand(), ListCommand(),
-                              ScheduleCommand(), MeshCommand(), SyncCommand(),     VerifyCommand()};
+  const Command commands[] = {TrainCommand(), EvalCommand(),     TokenizeCommand(),
+                              ListCommand(),  ScheduleCommand(), MeshCommand(),
+                              CodeCommand(),  SyncCommand(),     VerifyCommand()};
   const std::string name = args.empty() ? "" : args[0];
   if (name == "version" || name == "--version") {
     absl::PrintF("trireme %s, g++ %s, -march=%s\n", TRIREME_VERSION, __VERSION__, TRIREME_ARCH);

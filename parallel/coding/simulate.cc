@@ -44,7 +44,8 @@ class CodeSimulator {
 
   SimulatedRun Run(int64_t num_rounds, double last_job) {
     SimulatedRun run;
-    for (int64_t round = 0; round < num_rounds; ++round) {
+    for (int64_t round = 0; round < num_rounds && run.seconds <= options_.give_up_after; ++round) {
+      ++run.num_rounds;
       // The last of accumulated jobs may be made of fewer.
       const double scale = round + 1 == num_rounds && code_.shape().delay == 0
                                ? last_job
@@ -55,9 +56,8 @@ class CodeSimulator {
       run.num_lost += history_.IsOpen(due) && !code_.Decodes(history_.arrived(due));
       history_.NextRound();
     }
-    run.num_rounds = num_rounds;
-    run.mean_late /= num_rounds;
-    run.mean_load /= num_rounds;
+    run.mean_late /= run.num_rounds;
+    run.mean_load /= run.num_rounds;
     return run;
   }
 

@@ -91,7 +91,7 @@ TEST(CliTest, UsageAndVersion) {
 }
 
 TEST(CliTest, EveryCommandHasHelpWithAnExample) {
-  for (const char* command : {"train", "eval", "tokenize", "list", "schedule", "mesh", "sync", "verify"}) {
+  for (const char* command : {"train", "eval", "tokenize", "list", "schedule", "mesh", "sync", "code", "verify"}) {
     const Result help = Invoke({command, "--help"});
     EXPECT_EQ(help.code, kExitDone);
     EXPECT_THAT(help.out, AllOf(HasSubstr("usage: trireme"), HasSubstr("example:\n"))) << command;
