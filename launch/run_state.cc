@@ -162,6 +162,11 @@ StatusOr<std::string> LoadState(const std::string& directory, uint64_t dataset_f
   }
   const int replica = trainer.mesh().Coordinate(Axis::kReplica),
             num_replicas = trainer.mesh().mesh().size(Axis::kReplica);
+  std::map<std::string, double> numbers;
+  for (const auto& [name, value] : reader.info().scalars) {
+    if (std::holds_alternative<double>(value)) numbers[name] = std::get<double>(value);
+  }
+  RETURN_IF_ERROR(trainer.exchanges().SetNumbers(numbers));
   std::set<std::string> resized;
   for (const StateTensor& tensor : StateTensors(trainer)) {
     // Whether replicas had their own is the checkpoint's to say.
@@ -182,11 +187,7 @@ StatusOr<std::string> LoadState(const std::string& directory, uint64_t dataset_f
     RETURN_IF_ERROR(reader.Read(
         of_replica ? OfReplica(tensor.saved, saved->policy, replica, num_replicas) : tensor.saved));
   }
-  std::map<std::string, double> numbers;
-  for (const auto& [name, value] : reader.info().scalars) {
-    if (std::holds_alternative<double>(value)) numbers[name] = std::get<double>(value);
-  }
-  RETURN_IF_ERROR(trainer.exchanges().Resume(numbers));
+  trainer.exchanges().Loaded();
   RETURN_IF_ERROR(trainer.Resume(reader.info().step));
   if (resized.empty()) return std::string();
   return absl::StrCat("another number of replicas than saved; of what each had: ",

@@ -122,7 +122,7 @@ std::map<std::string, double> Exchanges::Numbers() const {
   return numbers;
 }
 
-Status Exchanges::Resume(const std::map<std::string, double>& numbers) {
+Status Exchanges::SetNumbers(const std::map<std::string, double>& numbers) {
   Status status;
   const auto get = [&](const std::string& name) -> double {
     const auto it = numbers.find(name);
@@ -144,10 +144,15 @@ Status Exchanges::Resume(const std::map<std::string, double>& numbers) {
     round.apply_at = integer("apply_at");
     round.sent.learning_rate = number("learning_rate");
     round.sent.learning_rate_sum = number("learning_rate_sum");
+  }
+  return status;
+}
+
+void Exchanges::Loaded() {
+  for (Round& round : rounds_) {
     const std::vector<double> loss = round.saved_loss.ToVector();
     round.loss = {loss[0], static_cast<int64_t>(loss[1]), static_cast<int64_t>(loss[2])};
   }
-  return status;
 }
 
 Status Exchanges::Restart() {

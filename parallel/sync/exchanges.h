@@ -80,9 +80,10 @@ class Exchanges {
   std::vector<Part> Parts();
   // What is not a tensor, the same on all ranks.
   std::map<std::string, double> Numbers() const;
-  // The parameters, the optimizer's states and Parts() were filled from a checkpoint with these
-  // numbers. INVALID_ARGUMENT when one is missing.
-  Status Resume(const std::map<std::string, double>& numbers);
+  // Loading: first the numbers, which say what Parts() there are (INVALID_ARGUMENT when one is
+  // missing); then the parameters, the optimizer's states and Parts() are filled; then Loaded.
+  Status SetNumbers(const std::map<std::string, double>& numbers);
+  void Loaded();
   // The parameters alone were filled: anchors start from them.
   Status Restart();
 
