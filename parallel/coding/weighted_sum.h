@@ -1,0 +1,21 @@
+// Sums of gradient parts with the coefficients of a code: what encoding and decoding are.
+#pragma once
+
+#include <cstdint>
+
+#include "absl/types/span.h"
+
+namespace trireme {
+
+struct WeightedPart {
+  double weight;
+  const float* values;
+};
+
+// out[i] = sum over parts of weight * values[i], in the order of the parts: reads every part once
+// and writes `out` once, whatever their number. Products and sums are f32, weights are rounded to
+// f32 first; with weights of 1 a sum has the bits of plain additions. out may be one of the parts.
+// No part: zeros.
+void WeightedSum(absl::Span<const WeightedPart> parts, int64_t size, float* out);
+
+}  // namespace trireme
