@@ -2,7 +2,7 @@
 
 #include <algorithm>
 
-#include "core/ops/cpu/block_products.h"
+#include "core/ops/cpu/vectors.h"
 
 namespace trireme::bench {
 namespace {

@@ -10,7 +10,7 @@
 
 #include <utility>
 
-#include "core/ops/cpu/block_products.h"
+#include "core/ops/cpu/vectors.h"
 
 namespace trireme {
 
