@@ -176,7 +176,7 @@ class BackwardChain {
     StoreGradients(block, first, present, head);
   }
 
-  // What a gradient of scores p [16, 16], zero above the diagonal, gives to the columns of p.
+  // p^T rows, of scores p [16, 16] that are zero above the diagonal.
   Term<A> OfScores(const A* p, const A* rows) const {
     return {{p, kN, true}, rows, s_.vp, kN, /*lower=*/true};
   }

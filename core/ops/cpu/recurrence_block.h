@@ -96,7 +96,7 @@ class RecurrenceBlock {
   // Where r stands before its token.
   bool reads_before() const { return rule_ == StateRule::kLowRank; }
 
-  // Sets q_from_start and r_from_start of the readers that were loaded.
+  // Sets q_from_start and r_from_start of the readers that were loaded; by channel Load does.
   void DecayReaders(Readers readers) const;
 
   // [16, kp]: the keys, q times the scale, and r [17, kp], whose last row is zero; q and r with the
