@@ -5,30 +5,58 @@
 namespace trireme {
 namespace {
 
-// A tile of the output stays in the first cache while all parts are added to it.
-constexpr int64_t kTile = 2048;
+// Parts that are read side by side: with more, streams push each other out of the first cache.
+constexpr int kTogether = 4;
+// Elements of the output that stay in the first cache while the next parts are added to them.
+constexpr int64_t kTile = 4096;
+// A line, in elements, and how far ahead parts are asked for: the end of a tile is not where the
+// hardware expects to go on.
+constexpr int64_t kLine = 16, kAhead = 256;
 
-void First(double weight, const float* __restrict x, int64_t size, float* __restrict sum) {
-  const float w = static_cast<float>(weight);
-  for (int64_t i = 0; i < size; ++i) sum[i] = w * x[i];
-}
-
-// The product is rounded before it is added, lest the bits depend on whether there is an fma.
-void Add(double weight, const float* __restrict x, int64_t size, float* __restrict sum) {
-  if (weight == 1) {
-    for (int64_t i = 0; i < size; ++i) sum[i] += x[i];
-    return;
+// sum[i] = (kFirst ? 0 : sum[i]) + weight * values[i] for N parts, one after the other.
+template <int N, bool kFirst>
+void AddParts(const WeightedPart* parts, int64_t first, int64_t size, int64_t end,
+              float* __restrict sum) {
+  const float* x[N];
+  float w[N];
+  for (int k = 0; k < N; ++k) {
+    x[k] = parts[k].values + first;
+    w[k] = static_cast<float>(parts[k].weight);
   }
-  const float w = static_cast<float>(weight);
-  for (int64_t i = 0; i < size; ++i) sum[i] += w * x[i];
+  int64_t i = 0;
+  for (; i + kLine <= size; i += kLine) {
+    if (first + i + kAhead < end) {
+      for (int k = 0; k < N; ++k) __builtin_prefetch(x[k] + i + kAhead);
+    }
+    float line[kLine];
+    for (int64_t j = 0; j < kLine; ++j) {
+      line[j] = kFirst ? w[0] * x[0][i + j] : sum[i + j] + w[0] * x[0][i + j];
+    }
+    for (int k = 1; k < N; ++k) {
+      for (int64_t j = 0; j < kLine; ++j) line[j] += w[k] * x[k][i + j];
+    }
+    for (int64_t j = 0; j < kLine; ++j) sum[i + j] = line[j];
+  }
+  for (; i < size; ++i) {
+    float element = kFirst ? w[0] * x[0][i] : sum[i] + w[0] * x[0][i];
+    for (int k = 1; k < N; ++k) element += w[k] * x[k][i];
+    sum[i] = element;
+  }
 }
 
-void AddTwo(const WeightedPart& a, const WeightedPart& b, int64_t first, int64_t size,
-            float* __restrict sum) {
-  const float* __restrict x = a.values + first;
-  const float* __restrict y = b.values + first;
-  const float v = static_cast<float>(a.weight), w = static_cast<float>(b.weight);
-  for (int64_t i = 0; i < size; ++i) sum[i] = (sum[i] + v * x[i]) + w * y[i];
+template <bool kFirst>
+void AddGroup(absl::Span<const WeightedPart> parts, int64_t first, int64_t size, int64_t end,
+              float* sum) {
+  switch (parts.size()) {
+    case 1:
+      return AddParts<1, kFirst>(parts.data(), first, size, end, sum);
+    case 2:
+      return AddParts<2, kFirst>(parts.data(), first, size, end, sum);
+    case 3:
+      return AddParts<3, kFirst>(parts.data(), first, size, end, sum);
+    default:
+      return AddParts<4, kFirst>(parts.data(), first, size, end, sum);
+  }
 }
 
 }  // namespace
@@ -38,14 +66,12 @@ void WeightedSum(absl::Span<const WeightedPart> parts, int64_t size, float* out)
     std::fill_n(out, size, 0.0f);
     return;
   }
-  float sum[kTile];
   for (int64_t first = 0; first < size; first += kTile) {
     const int64_t tile = std::min(kTile, size - first);
-    First(parts[0].weight, parts[0].values + first, tile, sum);
-    size_t i = 1;
-    for (; i + 1 < parts.size(); i += 2) AddTwo(parts[i], parts[i + 1], first, tile, sum);
-    if (i < parts.size()) Add(parts[i].weight, parts[i].values + first, tile, sum);
-    std::copy_n(sum, tile, out + first);
+    AddGroup<true>(parts.subspan(0, kTogether), first, tile, size, out + first);
+    for (size_t i = kTogether; i < parts.size(); i += kTogether) {
+      AddGroup<false>(parts.subspan(i, kTogether), first, tile, size, out + first);
+    }
   }
 }
 

@@ -13,9 +13,9 @@ struct WeightedPart {
 };
 
 // out[i] = sum over parts of weight * values[i], in the order of the parts: reads every part once
-// and writes `out` once, whatever their number. Products and sums are f32, weights are rounded to
-// f32 first; with weights of 1 a sum has the bits of plain additions. out may be one of the parts.
-// No part: zeros.
+// and writes `out` once, whatever their number. Sums are f32 and weights are rounded to f32;
+// products are fused with sums where the processor can. With weights of 1 a sum has the bits of
+// plain additions. `out` overlaps no part. No part: zeros.
 void WeightedSum(absl::Span<const WeightedPart> parts, int64_t size, float* out);
 
 }  // namespace trireme
