@@ -12,6 +12,7 @@
 #include <functional>
 #include <vector>
 
+#include "core/base/log.h"
 #include "parallel/sync/magnitude.h"
 
 namespace trireme {
@@ -51,6 +52,7 @@ MagnitudeThreshold<T> FindMagnitudeThreshold(const T* x, int64_t n, int64_t k) {
   using U = MagnitudeOf<T>;
   constexpr int kBucketBits = 11;
   constexpr int kShift = 8 * sizeof(U) - 1 - kBucketBits;
+  CHECK_LT(n, int64_t{1} << 32) << "a block larger than the counts of buckets hold";
   constexpr int kNumBuckets = 1 << kBucketBits;
   // In turns: elements next to each other are often in one bucket.
   int64_t i = 0;
