@@ -688,7 +688,7 @@ TEST_P(MixerTest, StartWaitsForNobody) {
 TEST_P(MixerTest, ARankThatDoesNotFinishIsNamed) {
   if (size() < 2) return;
   CommOptions options;
-  options.deadline = absl::Milliseconds(400);
+  options.deadline = absl::Seconds(1);
   const int missing = size() - 1;
   OnRanks(GetParam(), options, [&](Device& device, Communicator& world) -> Status {
     const auto codec = ValueOf(MakeCodec("identity"));
@@ -703,6 +703,7 @@ TEST_P(MixerTest, ARankThatDoesNotFinishIsNamed) {
     for (size_t i = 0; i < names.size(); ++i) {
       ASSIGN_OR_RETURN(groups[i], world.Split(0, 0, names[i]));
     }
+    RETURN_IF_ERROR(world.Barrier({"begin"})->Wait());
     for (size_t i = 0; i < names.size(); ++i) {
       if (world.rank() == missing && i > 0) break;
       mixers.push_back(ValueOf(MakeMixer(names[i])));
@@ -717,7 +718,7 @@ TEST_P(MixerTest, ARankThatDoesNotFinishIsNamed) {
                                                                {}}));
     }
     if (world.rank() == missing) {
-      absl::SleepFor(absl::Milliseconds(100));  // Its first phase is done.
+      absl::SleepFor(absl::Milliseconds(500));  // Its first phase is done.
       return absl::OkStatus();
     }
     const absl::Time begin = absl::Now();
@@ -728,11 +729,11 @@ TEST_P(MixerTest, ARankThatDoesNotFinishIsNamed) {
         continue;
       }
       EXPECT_EQ(status.code(), absl::StatusCode::kDeadlineExceeded) << names[i];
-      EXPECT_THAT(std::string(status.message()), HasSubstr(absl::StrCat("for rank ", missing)));
+      EXPECT_THAT(std::string(status.message()), HasSubstr(absl::StrCat("rank ", missing)));
       EXPECT_THAT(std::string(status.message()), HasSubstr(names[i] + " rank"));
       EXPECT_THAT(std::string(status.message()), HasSubstr("exchange"));
     }
-    EXPECT_LT(absl::Now() - begin, absl::Seconds(2));
+    EXPECT_LT(absl::Now() - begin, absl::Seconds(4));
     return absl::OkStatus();
   });
 }

@@ -203,15 +203,15 @@ std::vector<Layout> Layouts() {
 TEST(BlockPlanTest, EveryBlockIsWholeOnceForEveryCutOfSmallShapes) {
   int64_t num_plans = 0;
   for (const Layout& layout : Layouts()) {
-    for (int64_t rows = 1; rows <= 4; ++rows) {
-      for (int64_t cols = 1; cols <= 5; ++cols) {
+    for (int64_t rows = 1; rows <= 3; ++rows) {
+      for (int64_t cols = 1; cols <= 4; ++cols) {
         const std::vector<BlockParameter> parameters = {
             Boxes(layout, {rows, cols}, 1),
             Boxes(layout, {cols}, 2),
             Boxes(layout, {rows, 0}, 3),
             Boxes({layout.shard, layout.tensor}, {cols, 2, rows}, 4),
         };
-        for (const int64_t block : {0, 1, 2, 3, 5, 100}) {
+        for (const int64_t block : {0, 1, 2, 3, 5}) {
           const auto plans = PlansOf(parameters, block, layout.num_ranks());
           const std::string wrong = WrongWith(plans, parameters, block);
           ASSERT_EQ(wrong, "") << layout.ToString() << " of [" << rows << ", " << cols
@@ -221,7 +221,7 @@ TEST(BlockPlanTest, EveryBlockIsWholeOnceForEveryCutOfSmallShapes) {
       }
     }
   }
-  EXPECT_GT(num_plans, 4000);
+  EXPECT_GT(num_plans, 2000);
 }
 
 TEST(BlockPlanTest, ABlockGoesToTheOwnerOfItsFirstElement) {
