@@ -16,6 +16,13 @@ double LargestOf(absl::Span<const double> values) {
   return largest;
 }
 
+// A memory of what a codec lost is a difference of larger values, and as exact as those: of
+// parameters, where there is an anchor, else of gradients.
+double ScaleOfKept(const ReferenceStep& step, const std::string& name, const std::string& path) {
+  const auto anchor = step.kept.find(absl::StrCat(name.substr(0, name.rfind('.')), ".anchor"));
+  return LargestOf(anchor == step.kept.end() ? step.gradients.at(path) : anchor->second);
+}
+
 }  // namespace
 
 void ForEachRow(const Tensor& output, const TokenLayout& layout,
@@ -44,7 +51,7 @@ void LayoutComparison::Hidden(int64_t step, int unit, const Tensor& output,
   });
 }
 
-void LayoutComparison::Step(int64_t step, const StepReport& report, Trainer& trainer) {
+Status LayoutComparison::Step(int64_t step, const StepReport& report, Trainer& trainer) {
   const ReferenceStep& expected = (*reference_)[step];
   Compare(kScalars, {step, static_cast<int>(Phase::kLoss), 0}, {report.loss}, {expected.loss},
           std::abs(expected.loss), "loss");
@@ -54,29 +61,48 @@ void LayoutComparison::Step(int64_t step, const StepReport& report, Trainer& tra
   for (size_t i = 0; i < all.size(); ++i) {
     const std::string& path = all[i]->spec.path;
     if (!all[i]->spec.frozen) {
-      Part(step, Phase::kBackward, kGradients, *all[i], trainer.gradients().of(i),
-           expected.gradients.at(path), absl::StrCat("gradient of ", path));
+      OfParameter(step, Phase::kBackward, kGradients, *all[i], trainer.gradients().of(i),
+                  expected.gradients.at(path), absl::StrCat("gradient of ", path));
     }
-    Part(step, Phase::kUpdate, kWeights, *all[i], all[i]->owned, expected.weights.at(path),
-         absl::StrCat("weight ", path));
+    OfParameter(step, Phase::kUpdate, kWeights, *all[i], all[i]->owned, expected.weights.at(path),
+                absl::StrCat("weight ", path));
   }
+  RETURN_IF_ERROR(trainer.exchanges().Settle());
+  for (const Exchanges::Part& part : trainer.exchanges().Parts()) {
+    const Place place = {step, static_cast<int>(Phase::kExchange), part.parameter};
+    const auto it = expected.kept.find(part.name);
+    // What the reference does not keep differs in everything.
+    const std::vector<double> nothing(part.global.numel(),
+                                      std::numeric_limits<double>::quiet_NaN());
+    const std::vector<double>& whole = it == expected.kept.end() ? nothing : it->second;
+    double largest = LargestOf(whole);
+    if (part.parameter >= 0) {
+      largest = std::max(largest, ScaleOfKept(expected, part.name, all[part.parameter]->spec.path));
+    }
+    Part(kKept, place, part.global, part.local, part.data, whole, largest, part.name);
+  }
+  return absl::OkStatus();
 }
 
-// This rank's box of a parameter's tensor.
-void LayoutComparison::Part(int64_t step, Phase phase, Kind kind, const Parameter& parameter,
-                            const Tensor& mine, const std::vector<double>& whole,
+void LayoutComparison::OfParameter(int64_t step, Phase phase, Kind kind, const Parameter& parameter,
+                                   const Tensor& mine, const std::vector<double>& whole,
+                                   const std::string& what) {
+  // Backward meets the last units first.
+  const Place place = {step, static_cast<int>(phase), -parameter.spec.units.back()};
+  Part(kind, place, parameter.spec.global, parameter.owned_box, mine, whole, LargestOf(whole),
+       what);
+}
+
+void LayoutComparison::Part(Kind kind, const Place& place, const Shape& global, const Box& box,
+                            const Tensor& mine, const std::vector<double>& whole, double largest,
                             const std::string& what) {
-  const Box& box = parameter.owned_box;
   if (box.numel() == 0) return;
   std::vector<double> expected(box.numel());
-  const BoxRuns runs(parameter.spec.global, box.begin, box.size, WholeBox(box.size).begin,
-                     box.size);
+  const BoxRuns runs(global, box.begin, box.size, WholeBox(box.size).begin, box.size);
   for (int64_t k = 0; k < runs.count(); ++k) {
     std::copy_n(whole.begin() + runs[k].source, runs.length(), expected.begin() + runs[k].dest);
   }
-  // Backward meets the last units first.
-  Compare(kind, {step, static_cast<int>(phase), -parameter.spec.units.back()}, mine.ToVector(),
-          expected, LargestOf(whole), what);
+  Compare(kind, place, mine.ToVector(), expected, largest, what);
 }
 
 void LayoutComparison::Compare(Kind kind, const Place& place, absl::Span<const double> mine,
@@ -92,7 +118,8 @@ void LayoutComparison::Compare(Kind kind, const Place& place, absl::Span<const d
   counts_[kind] += static_cast<double>(mine.size());
   worst_ = std::max(worst_, worst);
   if (worst <= tolerance_ || place >= place_) return;
-  constexpr const char* kPhases[] = {"forward", "forward", "backward", "backward", "update"};
+  constexpr const char* kPhases[] = {"forward",  "forward", "backward",
+                                     "backward", "update",  "exchange"};
   place_ = place;
   first_ = absl::StrFormat("step %d, %s: %s is off by %.1e", std::get<0>(place) + 1,
                            kPhases[std::get<1>(place)], what, worst);

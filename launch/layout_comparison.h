@@ -1,4 +1,5 @@
-// What a rank of a layout finds when it compares itself with a run on one rank.
+// What a rank of a layout finds when it compares itself with the reference: a run on one rank, or
+// its replica in a run of replicas of one rank each.
 #pragma once
 
 #include <array>
@@ -20,11 +21,11 @@ namespace trireme {
 using Token = std::pair<int64_t, int64_t>;
 using HiddenRows = std::map<Token, std::vector<double>>;
 
-// A step of the run on one rank: whole tensors, by unit or parameter.
+// A step of the reference: whole tensors, by unit, parameter or name of what exchanges keep.
 struct ReferenceStep {
   std::map<int, HiddenRows> hidden;
   double loss = 0, grad_norm = 0;
-  std::map<std::string, std::vector<double>> gradients, weights;
+  std::map<std::string, std::vector<double>> gradients, weights, kept;
 };
 
 // The rows of a unit's output on this rank, each with its token.
@@ -33,14 +34,15 @@ void ForEachRow(const Tensor& output, const TokenLayout& layout,
 
 class LayoutComparison {
  public:
-  enum Kind { kHidden, kScalars, kGradients, kWeights, kNumKinds };
+  enum Kind { kHidden, kScalars, kGradients, kWeights, kKept, kNumKinds };
 
   // Differences above `tolerance`, relative to the largest value of a tensor, are noted.
   LayoutComparison(const std::vector<ReferenceStep>& reference, double tolerance)
       : reference_(&reference), tolerance_(tolerance) {}
 
   void Hidden(int64_t step, int unit, const Tensor& output, const TokenLayout& layout);
-  void Step(int64_t step, const StepReport& report, Trainer& trainer);
+  // Waits for exchanges that are on their way.
+  Status Step(int64_t step, const StepReport& report, Trainer& trainer);
 
   // What other ranks found.
   void Merge(const LayoutComparison& other);
@@ -55,12 +57,15 @@ class LayoutComparison {
   double Distance(Kind kind) const;
 
  private:
-  enum class Phase { kForward, kLoss, kBackward, kNorm, kUpdate };
+  enum class Phase { kForward, kLoss, kBackward, kNorm, kUpdate, kExchange };
   // Step, phase, and the order in it.
   using Place = std::tuple<int64_t, int, int>;
 
-  void Part(int64_t step, Phase phase, Kind kind, const Parameter& parameter, const Tensor& mine,
-            const std::vector<double>& whole, const std::string& what);
+  void OfParameter(int64_t step, Phase phase, Kind kind, const Parameter& parameter,
+                   const Tensor& mine, const std::vector<double>& whole, const std::string& what);
+  // `mine`: the elements in `box` of a tensor.
+  void Part(Kind kind, const Place& place, const Shape& global, const Box& box, const Tensor& mine,
+            const std::vector<double>& whole, double largest, const std::string& what);
   // Elements of one tensor; `largest` is that of the whole.
   void Compare(Kind kind, const Place& place, absl::Span<const double> mine,
                absl::Span<const double> expected, double largest, const std::string& what);

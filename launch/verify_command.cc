@@ -15,14 +15,20 @@ namespace trireme {
 namespace {
 
 constexpr Flag kFlags[] = {
-    {"config", "FILE", "the run; its mesh, dtype and run_dir do not matter"},
+    {"config", "FILE",
+     "the run; its mesh, dtype and run_dir do not matter. With exchanges mesh.replica does: each "
+     "replica is compared with the same one in a run with replicas of one rank"},
     {"set", "PATH=VALUE", "changes one value of the config", true},
     {"ranks", "N", "ranks, as threads of this process (8)"},
     {"mpi", nullptr, "the ranks are the processes that mpirun started instead"},
     {"dtype", "f64|f32",
-     "f64 (the default): equal within 1e-10; f32: at most twice as far from f64 as one rank"},
+     "f64 (the default): equal within 1e-10; f32: at most twice as far from f64 as one rank. With "
+     "exchanges f64: only ties within its rounding can fall on another side of a codec's threshold "
+     "(top_k, sign, quantizers), and would be shown"},
     {"device", "NAME", "of the ranks: cpu (the default) or cuda; the one rank is on the CPU"},
-    {"steps", "N", "steps of training that are compared (2; 1 in f32)"},
+    {"steps", "N",
+     "steps of training that are compared (2; 1 in f32; with exchanges one more than two of each "
+     "take)"},
     {"pairwise", nullptr, "few layouts in which every pair of settings appears, instead of all"},
     {"all", nullptr, "a line for each layout, also for those that are equal"},
 };
@@ -60,7 +66,7 @@ StatusOr<Request> ReadRequest(const CommandLine& line) {
   request.options.device = line.String("device", "cpu");
   ASSIGN_OR_RETURN(request.options.dtype, ComputeDType(line.String("dtype", "f64")));
   ASSIGN_OR_RETURN(const int64_t steps,
-                   line.Int("steps", request.options.dtype == DType::kF64 ? 2 : 1, 1));
+                   line.Int("steps", request.options.dtype == DType::kF64 ? 0 : 1, 1));
   request.options.num_steps = static_cast<int>(steps);
   if (request.options.dtype == DType::kBF16) {
     return absl::InvalidArgumentError("--dtype is f64 or f32: bf16 has no bound to hold");
@@ -70,8 +76,10 @@ StatusOr<Request> ReadRequest(const CommandLine& line) {
   return request;
 }
 
-Status Summarize(const std::vector<LayoutVerdict>& verdicts, DType dtype, int num_ranks,
+Status Summarize(const std::vector<LayoutVerdict>& verdicts, const Request& request, int num_ranks,
                  bool print) {
+  const char* reference =
+      ReplicasDecide(request.config) ? "the same replicas of one rank each" : "one rank";
   int counts[3] = {};
   double worst = 0;
   std::map<std::string, int> reasons;
@@ -82,8 +90,8 @@ Status Summarize(const std::vector<LayoutVerdict>& verdicts, DType dtype, int nu
   }
   if (print) {
     const std::string bound =
-        dtype == DType::kF64
-            ? absl::StrFormat("equal to one rank within %.1e", worst)
+        request.options.dtype == DType::kF64
+            ? absl::StrFormat("equal to %s within %.1e", reference, worst)
             : absl::StrFormat("at most %.2f times as far from f64 as one rank", worst);
     absl::PrintF("%d layouts of %d ranks: %d %s, %d differ, %d skipped\n", verdicts.size(),
                  num_ranks, counts[0], bound, counts[1], counts[2]);
@@ -91,14 +99,14 @@ Status Summarize(const std::vector<LayoutVerdict>& verdicts, DType dtype, int nu
     std::fflush(stdout);
   }
   if (counts[1] == 0) return absl::OkStatus();
-  return absl::InternalError(absl::StrCat(counts[1], " layouts differ from one rank"));
+  return absl::InternalError(absl::StrCat(counts[1], " layouts differ from ", reference));
 }
 
 Status VerifyThreads(const Request& request, bool all) {
   ASSIGN_OR_RETURN(const std::vector<LayoutVerdict> verdicts,
                    VerifyLayouts(request.config, request.options,
                                  [all](const LayoutVerdict& verdict) { Print(verdict, all); }));
-  return Summarize(verdicts, request.options.dtype, request.options.num_ranks, true);
+  return Summarize(verdicts, request, request.options.num_ranks, true);
 }
 
 Status VerifyProcesses(const Request& request, bool all, Communicator& world) {
@@ -108,7 +116,7 @@ Status VerifyProcesses(const Request& request, bool all, Communicator& world) {
       VerifyLayoutsOn(world, request.config, request.options, [&](const LayoutVerdict& verdict) {
         if (prints) Print(verdict, all);
       }));
-  return Summarize(verdicts, request.options.dtype, world.size(), prints);
+  return Summarize(verdicts, request, world.size(), prints);
 }
 
 int RunVerify(const CommandLine& line) {

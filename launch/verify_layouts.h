@@ -1,5 +1,12 @@
 // VerifyLayouts: a model trained for a few steps under many layouts, each compared with one rank:
 // every hidden state, loss, gradient norm, gradient and updated weight.
+//
+// With exchanges that are not data parallelism the number of replicas decides what a run computes.
+// Then the config says it, layouts differ in what a replica is made of, and each replica is
+// compared with the same one of a run with replicas of one rank; what exchanges keep from step to
+// step, too. Codecs have thresholds (the k-th largest value, half a quantum, a sign). In f64 a
+// layout's sums differ from the reference's in the last digits, so that only values that tie within
+// those could fall on another side; nothing is done to hide it.
 #pragma once
 
 #include <functional>
@@ -27,12 +34,14 @@ struct RunLayout {
 std::vector<RunLayout> AllLayouts(int num_ranks, bool scans = false);
 // Whether a layer of the config's model is not softmax attention.
 bool HasLinearAttention(const RunConfig& config);
+// Whether the number of replicas decides what a run computes.
+bool ReplicasDecide(const RunConfig& config);
 // Few of `layouts` in which each pair of values that they have in common appears.
 std::vector<RunLayout> PairwiseCover(const std::vector<RunLayout>& layouts);
 
 struct VerifyOptions {
   int num_ranks = 8;
-  int num_steps = 3;
+  int num_steps = 3;  // 0: 2, and with exchanges one more than two of each take, if there are.
   // f64: every tensor of every rank is within `tolerance` of one rank's, relative to its largest
   // value. f32: the root mean square distances of hidden states, gradients and weights to those of
   // one rank in f64 are at most twice as large as those of one rank in f32; meant for one step.
@@ -59,8 +68,9 @@ struct LayoutVerdict {
 using ReportVerdict = std::function<void(const LayoutVerdict&)>;
 
 // Runs `config` on one rank, then on num_ranks thread ranks under each layout, reporting each
-// verdict as it comes. The mesh and dtype of the config are replaced. INVALID_ARGUMENT when the
-// config does not run on one rank.
+// verdict as it comes. The mesh and dtype of the config are replaced, but for mesh.replica when
+// ReplicasDecide. INVALID_ARGUMENT when the config does not run on one rank, or so many replicas
+// not on num_ranks.
 StatusOr<std::vector<LayoutVerdict>> VerifyLayouts(const RunConfig& config,
                                                    const VerifyOptions& options,
                                                    const ReportVerdict& report = nullptr);

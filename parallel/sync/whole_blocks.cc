@@ -172,13 +172,18 @@ StatusOr<std::unique_ptr<WholeBlocks>> WholeBlocks::Create(const ParameterSet& p
   }
   const size_t num_corners = corners.size();
   if (group != nullptr) {
+    const std::vector<int64_t> mine = corners;
     RETURN_IF_ERROR(CatchFailure([&] {
       const int64_t n = static_cast<int64_t>(num_corners);
       const Tensor all = Tensor::Empty(host, {n * num_ranks}, DType::kI64);
       const Tensor own = Tensor::FromHost<int64_t>(host, {n}, corners);
-      ThrowIfError(group->AllGather(own, all, {"owned boxes"})->Wait());
+      ThrowIfError(group->AllGather(own, all, {.purpose = "owned boxes"})->Wait());
       corners = all.ToHost<int64_t>();
     }));
+    // Slices are read and written where the boxes say.
+    if (!std::equal(mine.begin(), mine.end(), corners.begin() + rank * num_corners)) {
+      return absl::InternalError("owned boxes: not the rank's own came back");
+    }
   }
   std::vector<BlockParameter> blocks;
   std::vector<int64_t> slice_sizes;
@@ -250,7 +255,8 @@ Status WholeBlocks::Exchange(const std::vector<BlockMove>& sent, const Place& fr
       at += move.size;
     }
     ThrowIfError(
-        group_->AllToAll(out, Counts(sent), in, Counts(received), {"whole blocks"})->Wait());
+        group_->AllToAll(out, Counts(sent), in, Counts(received), {.purpose = "whole blocks"})
+            ->Wait());
     at = 0;
     for (const BlockMove& move : received) {
       Copy(to(move), At(in, at), move.size, flat.dtype());
