@@ -95,20 +95,22 @@ std::string RowText(const ExchangePlan& exchange, const SyncPlan& plan, bool all
     absl::StrAppend(&text, ", outer ", ComponentText(spec.outer));
   }
   absl::StrAppend(&text, "\n");
-  if (spec.fragments > 1) {
-    absl::StrAppendFormat(&text, "  in %d fragments, each at an offset of its own\n",
-                          spec.fragments);
+  for (size_t f = 0; f < exchange.fragments.size(); ++f) {
+    const FragmentPlan& fragment = exchange.fragments[f];
+    if (spec.fragments > 1) {
+      absl::StrAppendFormat(&text, " fragment %d of %d\n", f + 1, spec.fragments);
+    }
+    if (!fragment.schedule.has_value()) {
+      absl::StrAppend(&text, "  its periods depend on the loss: they are known when it runs\n");
+    } else {
+      absl::StrAppend(&text, ScheduleText(*fragment.schedule, all));
+      absl::StrAppendFormat(&text, "  %d exchanges in %d steps\n",
+                            fragment.schedule->num_exchanges(), plan.num_steps);
+    }
+    absl::StrAppendFormat(&text, "  %d elements, %d bytes an exchange from all replicas\n",
+                          fragment.num_parameters, fragment.sent_bytes);
   }
-  if (!exchange.schedule.has_value()) {
-    absl::StrAppend(&text, "  its periods depend on the loss: they are known when it runs\n");
-  } else {
-    absl::StrAppend(&text, ScheduleText(*exchange.schedule, all));
-    absl::StrAppendFormat(&text, "  %d exchanges in %d steps\n", exchange.schedule->num_exchanges(),
-                          plan.num_steps);
-  }
-  absl::StrAppendFormat(&text, "  %d elements, %d bytes an exchange from all replicas\n\n",
-                        exchange.num_parameters, exchange.sent_bytes);
-  return text;
+  return text + "\n";
 }
 
 std::string PlanText(const SyncPlan& plan, bool all) {

@@ -22,6 +22,7 @@ class SyncPlanner {
       const ParamSpec& spec = parameter->spec;
       if (spec.frozen) continue;
       paths_.push_back(spec.path);
+      units_.push_back(spec.units.front());
       pieces_.push_back({StableHash(spec.path), spec.global, 0, spec.global.numel()});
     }
   }
@@ -62,31 +63,45 @@ class SyncPlanner {
     times.learning_rate = [this](int64_t step) { return schedule_.LearningRate(step); };
     ASSIGN_OR_RETURN(const auto rule,
                      MakeSyncRule(spec.rule.name, spec.rule.params, times.num_steps));
-    if (!rule->needs_signals()) exchange.schedule = WalkRun(*rule, times);
-
     ASSIGN_OR_RETURN(const auto codec, MakeCodec(spec.codec.name, spec.codec.params));
     ASSIGN_OR_RETURN(const auto mixer, MakeMixer(spec.mixer.name, spec.mixer.params));
     RETURN_IF_ERROR(mixer->Check(*codec, plan_.num_replicas));
     const std::vector<bool> mine = ParametersOf(rows_, row, paths_);
-    std::vector<CodecPiece> pieces;
-    for (size_t p = 0; p < pieces_.size(); ++p) {
-      if (!mine[p]) continue;
-      RETURN_IF_ERROR(Annotate(codec->Check(pieces_[p].parameter), paths_[p]));
-      pieces.push_back(pieces_[p]);
-      exchange.num_parameters += pieces_[p].size;
-    }
-    if (pieces.empty()) return exchange;
-    std::vector<double> weights = spec.weights;
-    if (weights.empty()) weights.assign(plan_.num_replicas, 1.0 / plan_.num_replicas);
-    const MixBundle bundle = {*codec, pieces, {static_cast<uint64_t>(config_.seed()), 0}, weights};
-    for (int k = 0; k < plan_.num_replicas; ++k) {
-      exchange.sent_bytes += mixer->SentBytes(bundle, master_, {k, plan_.num_replicas});
+    for (int64_t fragment = 0; fragment < spec.fragments; ++fragment) {
+      FragmentPlan planned;
+      if (!rule->needs_signals()) {
+        planned.schedule = WalkRun(*rule, times, fragment, spec.fragments);
+      }
+      std::vector<CodecPiece> pieces;
+      for (size_t p = 0; p < pieces_.size(); ++p) {
+        if (!mine[p] || units_[p] % spec.fragments != fragment) continue;
+        RETURN_IF_ERROR(Annotate(codec->Check(pieces_[p].parameter), paths_[p]));
+        pieces.push_back(pieces_[p]);
+        planned.num_parameters += pieces_[p].size;
+      }
+      planned.sent_bytes = SentBytes(spec, *codec, *mixer, pieces);
+      exchange.fragments.push_back(std::move(planned));
     }
     return exchange;
   }
 
+  int64_t SentBytes(const ExchangeSpec& spec, const Codec& codec, const Mixer& mixer,
+                    absl::Span<const CodecPiece> pieces) const {
+    if (pieces.empty()) return 0;
+    std::vector<double> weights = spec.weights;
+    if (weights.empty()) weights.assign(plan_.num_replicas, 1.0 / plan_.num_replicas);
+    const MixBundle bundle = {codec, pieces, {static_cast<uint64_t>(config_.seed()), 0}, weights};
+    int64_t bytes = 0;
+    for (int k = 0; k < plan_.num_replicas; ++k) {
+      bytes += mixer.SentBytes(bundle, master_, {k, plan_.num_replicas});
+    }
+    return bytes;
+  }
+
   const RunConfig& config_;
+  // Of each parameter that is trained.
   std::vector<std::string> paths_;
+  std::vector<int> units_;
   std::vector<CodecPiece> pieces_;
   std::vector<ExchangeSpec> rows_;
   LrSchedule schedule_;
@@ -99,8 +114,10 @@ class SyncPlanner {
 std::optional<double> SyncPlan::share() const {
   double sent = 0;
   for (const ExchangePlan& exchange : exchanges) {
-    if (!exchange.schedule.has_value()) return std::nullopt;
-    sent += static_cast<double>(exchange.sent_bytes) * exchange.schedule->num_exchanges();
+    for (const FragmentPlan& fragment : exchange.fragments) {
+      if (!fragment.schedule.has_value()) return std::nullopt;
+      sent += static_cast<double>(fragment.sent_bytes) * fragment.schedule->num_exchanges();
+    }
   }
   return sent == 0 ? 0 : sent / (static_cast<double>(data_parallel_bytes) * num_steps);
 }

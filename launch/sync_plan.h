@@ -13,12 +13,17 @@
 
 namespace trireme {
 
-struct ExchangePlan {
-  ExchangeSpec spec;
+// Parameters that are exchanged together.
+struct FragmentPlan {
   // Absent when the rule depends on the loss.
   std::optional<SyncSchedule> schedule;
-  int64_t num_parameters = 0;  // Elements that it exchanges.
+  int64_t num_parameters = 0;  // Elements.
   int64_t sent_bytes = 0;      // In one exchange, by all replicas together.
+};
+
+struct ExchangePlan {
+  ExchangeSpec spec;
+  std::vector<FragmentPlan> fragments;
 };
 
 struct SyncPlan {

@@ -1,6 +1,7 @@
 #include "parallel/sync/sync_schedule.h"
 
 #include "core/base/log.h"
+#include "parallel/sync/round_clock.h"
 
 namespace trireme {
 
@@ -16,25 +17,20 @@ int64_t SyncSchedule::PeriodAt(int64_t step) const {
   std::abort();
 }
 
-SyncSchedule WalkRun(const SyncRule& rule, const RunTimes& times) {
+SyncSchedule WalkRun(const SyncRule& rule, const RunTimes& times, int64_t fragment,
+                     int64_t fragments) {
   CHECK(!rule.needs_signals());
   SyncSchedule schedule;
-  Clock clock;
-  clock.num_steps = times.num_steps;
-  clock.warmup_steps = times.warmup_steps;
-  clock.peak_learning_rate = times.peak_learning_rate;
-  for (clock.step = times.first_step; clock.step < clock.num_steps; ++clock.round) {
-    clock.learning_rate = times.learning_rate(clock.step);
-    const int64_t period = NextPeriod(rule, clock, {});
-    if (schedule.runs.empty() || schedule.runs.back().period != period) {
+  if (times.first_step >= times.num_steps) return schedule;
+  for (RoundClock clock(rule, times, fragment, fragments); clock.period() > 0; clock.BeginNext(0)) {
+    const double learning_rate = clock.learning_rate();
+    if (schedule.runs.empty() || schedule.runs.back().period != clock.period()) {
       schedule.runs.push_back(
-          {clock.round, 0, clock.step, period, clock.learning_rate, clock.learning_rate});
+          {clock.round(), 0, clock.round_start(), clock.period(), learning_rate, learning_rate});
     }
     RoundRun& run = schedule.runs.back();
     ++run.num_rounds;
-    run.last_learning_rate = clock.learning_rate;
-    clock.step += period;
-    clock.last_period = period;
+    run.last_learning_rate = learning_rate;
   }
   return schedule;
 }

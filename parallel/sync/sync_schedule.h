@@ -1,5 +1,5 @@
 // The rounds of a whole run, from its rule and its learning rates: a pure function that runs
-// nothing, and what the trainer does round by round.
+// nothing, by the clock that a trainer goes by.
 #pragma once
 
 #include <cstdint>
@@ -36,7 +36,8 @@ struct SyncSchedule {
   int64_t PeriodAt(int64_t step) const;
 };
 
-// The rule does not need signals.
-SyncSchedule WalkRun(const SyncRule& rule, const RunTimes& times);
+// The rule does not need signals. Of fragments that take turns, see RoundClock.
+SyncSchedule WalkRun(const SyncRule& rule, const RunTimes& times, int64_t fragment = 0,
+                     int64_t fragments = 1);
 
 }  // namespace trireme

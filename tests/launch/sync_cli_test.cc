@@ -70,6 +70,18 @@ TEST(SyncCliTest, CodecsAndRulesMultiply) {
               AllOf(HasSubstr("  5 exchanges in 20 steps\n"), ContainsRegex("this run: 6[.][23]")));
 }
 
+TEST(SyncCliTest, FragmentsTakeTurns) {
+  const Result fragments = Schedule(TinyWith(
+      "fragments",
+      R"(exchanges { point: "difference" rule { name: "every" period: 8 } fragments: 2 })"));
+  EXPECT_EQ(fragments.code, kExitDone) << fragments.err;
+  // The first ends at 4, 12 and 20, the other at 8, 16 and 20.
+  EXPECT_THAT(
+      fragments.out,
+      AllOf(ContainsRegex(" fragment 1 of 2\n[^\n]*\n  0 +0-3 +4 [^\n]*\n  1-2 +4-19 +8 "),
+            ContainsRegex(" fragment 2 of 2\n[^\n]*\n  0-1 +0-15 +8 [^\n]*\n  2 +16-19 +4 ")));
+}
+
 TEST(SyncCliTest, WhatDependsOnTheLossIsSaidToDoSo) {
   const Result adaptive = Schedule(TinyWith(
       "adaptive",
