@@ -20,6 +20,7 @@
 #include "launch/trained_parameters.h"
 #include "models/models.h"
 #include "optim/clip.h"
+#include "parallel/comm/local.h"
 #include "parallel/shard/declaration_checks.h"
 
 namespace trireme {
@@ -382,8 +383,18 @@ StatusOr<std::string> Trainer::FindNonFinite(const UnitTensors& gradients) {
     for (const int64_t sample : item.samples) samples.push_back(sampler.At(sample));
     return Fill(Split::kTrain, samples);
   };
-  return FirstNonFinite(*model_, *executor_, exchange_->Plan(step_), load, context, gradients,
-                        world_, device_);
+  // Within a round, the other replicas go on.
+  const bool is_of_all = exchanges_->AddsGradientsUp(step_) || exchanges_->HasGradientRows(step_);
+  Communicator* who = is_of_all ? &world_ : mesh_->inside().whole;
+  std::unique_ptr<Communicator> alone;
+  if (who == nullptr) {
+    alone = MakeSelfCommunicator();
+    who = alone.get();
+  }
+  ASSIGN_OR_RETURN(std::string first, FirstNonFinite(*model_, *executor_, exchange_->Plan(step_),
+                                                     load, context, gradients, *who, device_));
+  if (!is_of_all) absl::StrAppend(&first, " of replica ", mesh_->replica().rank());
+  return first;
 }
 
 // This rank's tokens of the samples.

@@ -209,4 +209,12 @@ std::vector<bool> ParametersOf(absl::Span<const ExchangeSpec> rows, int row,
   return taken;
 }
 
+bool AddsAllGradientsUp(absl::Span<const ExchangeSpec> rows, int row) {
+  const ExchangeSpec& mine = rows[row];
+  return mine.IsPlainGradient() && mine.pattern == "*" &&
+         std::none_of(rows.begin(), rows.begin() + row, [&](const ExchangeSpec& other) {
+           return other.is_of_gradients() && StepsOverlap(other, mine);
+         });
+}
+
 }  // namespace trireme

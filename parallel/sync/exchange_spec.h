@@ -69,5 +69,8 @@ Status CheckExchange(const ExchangeSpec& spec, int num_replicas);
 // which exchanges the same (gradients, parameters, a state) at some of its steps.
 std::vector<bool> ParametersOf(absl::Span<const ExchangeSpec> rows, int row,
                                absl::Span<const std::string> paths);
+// Whether rows[row] adds up the gradients of every parameter as they are: no row before it has some
+// of them.
+bool AddsAllGradientsUp(absl::Span<const ExchangeSpec> rows, int row);
 
 }  // namespace trireme

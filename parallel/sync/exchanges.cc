@@ -76,7 +76,7 @@ Status Exchanges::AddRow(int index) {
   }
   if (!spec.is_of_gradients()) {
     RETURN_IF_ERROR(AddRounds(*row, parameters));
-  } else if (!(spec.IsPlainGradient() && spec.pattern == "*")) {
+  } else if (!AddsAllGradientsUp(specs_, index)) {
     std::vector<Tensor> average;
     if (!spec.state.empty()) {
       ASSIGN_OR_RETURN(average, States(spec.state, parameters));
@@ -182,9 +182,10 @@ StatusOr<std::vector<Tensor>> Exchanges::States(const std::string& name,
 }
 
 bool Exchanges::AddsGradientsUp(int64_t step) const {
-  return std::any_of(specs_.begin(), specs_.end(), [&](const ExchangeSpec& spec) {
-    return spec.IsPlainGradient() && spec.pattern == "*" && spec.IsActive(step);
-  });
+  for (int row = 0; row < static_cast<int>(specs_.size()); ++row) {
+    if (specs_[row].IsActive(step) && AddsAllGradientsUp(specs_, row)) return true;
+  }
+  return false;
 }
 
 bool Exchanges::HasGradientRows(int64_t step) const {

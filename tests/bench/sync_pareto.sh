@@ -164,7 +164,7 @@ awk '
       t = bottom + (top - bottom) * i / 4
       text(x(panel, exp(low)) - 4, y(t) + 4, "end", sprintf("%.4g", t))
       t = exp(low + (high - low) * i / 4)
-      text(x(panel, t), 316, "middle", sprintf("%.3g", t / 1e6))
+      text(x(panel, t), 316, "middle", sprintf("%.4g", t / 1e6))
     }
     text(x(panel, exp((low + high) / 2)), 334, "middle", "megabytes that a replica sent")
     n = 0
@@ -187,7 +187,7 @@ awk '
     for (i = 1; i <= NR; ++i) {
       line(x(panel, bytes[i]), y(value[i] - spread[i]), x(panel, bytes[i]), y(value[i] + spread[i]), color[i])
       printf "<circle cx=\"%.1f\" cy=\"%.1f\" r=\"3.5\" fill=\"%s\"/>\n", x(panel, bytes[i]), y(value[i]), color[i]
-      printf "<text x=\"%.1f\" y=\"%.1f\" fill=\"%s\">%s</text>\n", x(panel, bytes[i]) + 6, y(value[i]) - 4, color[i], name[i]
+      printf "<text x=\"%.1f\" y=\"%.1f\" fill=\"%s\">%s</text>\n", x(panel, bytes[i]) + 6, y(value[i]) + (i % 2 ? -5 : 13), color[i], name[i]
     }
   }
   BEGIN { split("#333333 #3366cc #8e44ad #dc7633 #c0392b #27ae60 #7f8c8d", color, " ") }

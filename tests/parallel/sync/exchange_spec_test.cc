@@ -176,5 +176,26 @@ TEST(ExchangeSpecTest, RowsTakeTheParametersThatNoRowBeforeThemHas) {
   EXPECT_EQ(ParametersOf({first, second}, 1, paths), (std::vector<bool>{true, true}));
 }
 
+TEST(ExchangeSpecTest, GradientsAreAddedUpOnTheWayOnlyWhereNoRowBeforeHasSome) {
+  const ExchangeSpec plain = PlainGradientExchange();
+  ExchangeSpec coded = plain, some = plain, weighed = plain;
+  coded.pattern = "*weight";
+  coded.codec.name = "powersgd";
+  coded.until_step = 10;
+  some.pattern = "*gain";
+  weighed.token_weights = false;
+  const ExchangeSpec local = Of(kParameters, 4);
+  EXPECT_TRUE(AddsAllGradientsUp({plain}, 0));
+  EXPECT_TRUE(AddsAllGradientsUp({local, plain}, 1));
+  EXPECT_TRUE(AddsAllGradientsUp({plain, coded}, 0));
+  for (const ExchangeSpec& before : {coded, some, weighed}) {
+    EXPECT_FALSE(AddsAllGradientsUp({before}, 0));
+    EXPECT_FALSE(AddsAllGradientsUp({before, plain}, 1));
+  }
+  ExchangeSpec after = plain;
+  after.from_step = 10;
+  EXPECT_TRUE(AddsAllGradientsUp({coded, after}, 1));
+}
+
 }  // namespace
 }  // namespace trireme
