@@ -79,6 +79,8 @@ std::string ToJsonLine(const StepMetrics& metrics) {
   line.writer().Key("comm_bytes").BeginObject();
   for (const auto& [axis, bytes] : metrics.comm_bytes) line.writer().Key(axis).Int(bytes);
   line.writer().EndObject();
+  if (metrics.rounds > 0) line.Int("rounds", metrics.rounds);
+  if (metrics.replica_divergence) line.Double("replica_divergence", *metrics.replica_divergence);
   return line.Finish();
 }
 

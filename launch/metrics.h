@@ -2,7 +2,7 @@
 //
 //   {"step":12,"loss":2.5,"grad_norm":0.9,"learning_rate":0.0003,"tokens":4096,
 //    "tokens_per_second":10240,"step_seconds":0.4,"model_flops_per_second":1.2e11,
-//    "comm_bytes":{"replica":812312}}
+//    "comm_bytes":{"replica":812312},"rounds":1,"replica_divergence":0.002}
 //   {"step":12,"validation_loss":2.6,"bits_per_byte":3.75,"evaluation_targets":65536,
 //    "evaluation_seconds":1.5}
 //
@@ -29,6 +29,10 @@ struct StepMetrics {
   double step_seconds = 0;
   double model_flops = 0;
   std::map<std::string, int64_t> comm_bytes;  // Sent by this rank, by mesh axis.
+  // Of replicas that exchange: rounds that ended with this step, and how far replicas were from the
+  // mean that they took, relative to it.
+  int64_t rounds = 0;
+  std::optional<double> replica_divergence;
 };
 
 // Of an evaluation after `step` updates.

@@ -143,6 +143,9 @@ class Run {
       if (axis == world_.axis()) continue;  // Agreements about the run, not the training.
       metrics.comm_bytes[axis] = bytes - std::exchange(sent_bytes_[axis], bytes);
     }
+    const Exchanges::Report& exchanged = trainer_->exchanges().report();
+    metrics.rounds = exchanged.rounds;
+    metrics.replica_divergence = exchanged.divergence;
     return reporter_->Step(metrics);
   }
 

@@ -190,6 +190,7 @@ Status Trainer::MakeExchanges() {
       exchanges_,
       Exchanges::Create(std::move(rows),
                         {model_->parameters(), device_, mesh_->replica(), mesh_->Over(kSliceAxes),
+                         mesh_->inside().whole, mesh_->Coordinate(Axis::kTensor),
                          static_cast<uint64_t>(config_.seed()), times, state}));
   return absl::OkStatus();
 }

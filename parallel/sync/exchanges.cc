@@ -1,11 +1,13 @@
 #include "parallel/sync/exchanges.h"
 
 #include <algorithm>
+#include <cmath>
 #include <set>
 
 #include "absl/strings/str_cat.h"
 
 #include "core/base/log.h"
+#include "parallel/shard/replica_groups.h"
 #include "parallel/sync/host_vector.h"
 
 namespace trireme {
@@ -16,10 +18,11 @@ Status AtRow(int row, const Status& status) {
 }
 
 // The weights of an exchange, adding up to one.
-std::vector<double> WeightsOf(const ExchangeSpec& spec, absl::Span<const LossSum> losses) {
-  std::vector<double> weights(losses.size(), 1.0);
-  for (size_t k = 0; k < losses.size(); ++k) {
-    if (spec.token_weights) weights[k] = static_cast<double>(losses[k].count);
+template <typename Report>
+std::vector<double> WeightsOf(const ExchangeSpec& spec, const std::vector<Report>& replicas) {
+  std::vector<double> weights(replicas.size(), 1.0);
+  for (size_t k = 0; k < replicas.size(); ++k) {
+    if (spec.token_weights) weights[k] = static_cast<double>(replicas[k].loss.count);
     if (!spec.weights.empty()) weights[k] = spec.weights[k];
   }
   double sum = 0;
@@ -28,10 +31,11 @@ std::vector<double> WeightsOf(const ExchangeSpec& spec, absl::Span<const LossSum
   return weights;
 }
 
-double MeanLoss(absl::Span<const LossSum> losses) {
+template <typename Report>
+LossSum TotalLoss(const std::vector<Report>& replicas) {
   LossSum total;
-  for (const LossSum& loss : losses) total.Add(loss);
-  return total.count == 0 ? 0 : total.sum / static_cast<double>(total.count);
+  for (const Report& replica : replicas) total.Add(replica.loss);
+  return total;
 }
 
 }  // namespace
@@ -196,11 +200,11 @@ bool Exchanges::HasGradientRows(int64_t step) const {
 
 Status Exchanges::MeanGradients(int64_t step, const UnitTensors& gradients, LossSum* loss) {
   const double factor = loss->count == 0 ? 0 : 1 / static_cast<double>(loss->count);
-  ASSIGN_OR_RETURN(const std::vector<LossSum> losses, GatherLosses(*loss));
+  ASSIGN_OR_RETURN(const std::vector<ReplicaReport> replicas, GatherReports(*loss, 0));
   std::vector<bool> exchanged(context_.parameters.parameters().size());
   for (const auto& row : rows_) {
     if (row->gradients == nullptr || !row->spec->IsActive(step)) continue;
-    RETURN_IF_ERROR(row->gradients->Send(step, gradients, factor, WeightsOf(*row->spec, losses)));
+    RETURN_IF_ERROR(row->gradients->Send(step, gradients, factor, WeightsOf(*row->spec, replicas)));
     for (const int i : row->gradients->parameters()) exchanged[i] = true;
   }
   for (size_t i = 0; i < exchanged.size(); ++i) {
@@ -211,32 +215,49 @@ Status Exchanges::MeanGradients(int64_t step, const UnitTensors& gradients, Loss
     if (row->gradients == nullptr || !row->spec->IsActive(step)) continue;
     RETURN_IF_ERROR(row->gradients->Receive(gradients));
   }
-  *loss = {};
-  for (const LossSum& one : losses) loss->Add(one);
+  *loss = TotalLoss(replicas);
   return absl::OkStatus();
 }
 
-StatusOr<std::vector<LossSum>> Exchanges::GatherLosses(const LossSum& mine) {
+StatusOr<std::vector<Exchanges::ReplicaReport>> Exchanges::GatherReports(const LossSum& loss,
+                                                                         double squares) {
+  constexpr int kNumbers = 4;
   const int num_replicas = context_.replica.size();
-  std::vector<LossSum> losses(num_replicas);
+  std::vector<ReplicaReport> reports(num_replicas);
   RETURN_IF_ERROR(CatchFailure([&] {
-    const double numbers[] = {mine.sum, static_cast<double>(mine.count),
-                              static_cast<double>(mine.bytes)};
-    const Tensor input = Tensor::FromHost<double>(context_.device, {3}, numbers);
-    const Tensor output = Tensor::Empty(context_.device, {3 * num_replicas}, DType::kF64);
+    const double mine[kNumbers] = {loss.sum, static_cast<double>(loss.count),
+                                   static_cast<double>(loss.bytes), squares};
+    const Tensor input = Tensor::FromHost<double>(context_.device, {kNumbers}, mine);
+    const Tensor output = Tensor::Empty(context_.device, {kNumbers * num_replicas}, DType::kF64);
     context_.replica.AllGather(input, output, {.purpose = "loss"})->Join(context_.device.compute());
     const std::vector<double> all = output.ToVector();
     for (int k = 0; k < num_replicas; ++k) {
-      losses[k] = {all[3 * k], static_cast<int64_t>(all[3 * k + 1]),
-                   static_cast<int64_t>(all[3 * k + 2])};
+      const double* numbers = &all[kNumbers * k];
+      reports[k].loss = {numbers[0], static_cast<int64_t>(numbers[1]),
+                         static_cast<int64_t>(numbers[2])};
+      reports[k].squares = numbers[3];
     }
   }));
-  return losses;
+  return reports;
+}
+
+// Of this rank's slices, each element of a replica on one of its ranks. Where the host can see
+// them.
+double Exchanges::SquaresOf(const Round& round) const {
+  double sum = 0;
+  if (context_.device.name() != "cpu" || !round.row->spec->state.empty()) return sum;
+  for (const int i : round.parameters) {
+    const Parameter& parameter = *context_.parameters.parameters()[i];
+    if (IsCounted(parameter, context_.tensor_rank)) sum += HostSumOfSquares(parameter.owned);
+  }
+  return sum;
 }
 
 StatusOr<bool> Exchanges::AfterUpdate(int64_t steps_done, const LossSum& loss) {
   const std::vector<bool> alike = UpdatesAgree(steps_done - 1);
   steps_done_ = steps_done;
+  report_ = {};
+  spread_ = squares_ = 0;
   for (size_t i = 0; i < agrees_.size(); ++i) agrees_[i] = agrees_[i] && alike[i];
   bool changed = false;
   for (Round& round : rounds_) {
@@ -249,6 +270,12 @@ StatusOr<bool> Exchanges::AfterUpdate(int64_t steps_done, const LossSum& loss) {
       RETURN_IF_ERROR(ApplyRound(round));
       changed = true;
     }
+  }
+  if (squares_ > 0) {
+    double sums[] = {spread_, squares_};
+    RETURN_IF_ERROR(
+        SumOver(context_.whole, context_.device, "replica divergence", absl::MakeSpan(sums)));
+    report_.divergence = std::sqrt(std::max(0.0, sums[0]) / sums[1]);
   }
   return changed;
 }
@@ -272,14 +299,21 @@ bool Exchanges::in_agreement() const {
 
 Status Exchanges::EndRound(Round& round, int64_t steps_done) {
   const ExchangeSpec& spec = *round.row->spec;
-  ASSIGN_OR_RETURN(const std::vector<LossSum> losses, GatherLosses(round.loss));
+  ASSIGN_OR_RETURN(const std::vector<ReplicaReport> replicas,
+                   GatherReports(round.loss, SquaresOf(round)));
   const bool last = round.clock->IsLast(steps_done);
-  round.sent = {round.clock->round(), WeightsOf(spec, losses), round.clock->learning_rate(),
+  round.sent = {round.clock->round(), WeightsOf(spec, replicas), round.clock->learning_rate(),
                 round.clock->LearningRateSum(), last};
   round.apply_at = last ? steps_done : steps_done + spec.delay;
   RETURN_IF_ERROR(round.exchange->Send(round.sent));
-  round.clock->BeginNext(MeanLoss(losses));
+  const LossSum total = TotalLoss(replicas);
+  round.clock->BeginNext(total.count == 0 ? 0 : total.sum / static_cast<double>(total.count));
   round.loss = {};
+  round.mean_squares = 0;
+  for (size_t k = 0; k < replicas.size(); ++k) {
+    round.mean_squares += round.sent.weights[k] * replicas[k].squares;
+  }
+  ++report_.rounds;
   return absl::OkStatus();
 }
 
@@ -288,6 +322,12 @@ Status Exchanges::ApplyRound(Round& round) {
   round.apply_at = 0;
   if (!round.row->spec->state.empty()) return absl::OkStatus();
   const bool equal = round.exchange->makes_equal() || round.sent.last;
+  if (round.row->spec->point == ExchangePoint::kParameters && round.exchange->makes_equal()) {
+    // mean |x_k - mean|^2 = mean |x_k|^2 - |mean|^2, in f64.
+    const double squares = SquaresOf(round);
+    spread_ += round.mean_squares - squares;
+    squares_ += squares;
+  }
   for (const int i : round.parameters) {
     exchanged_at_[i] = steps_done_;
     if (equal) agrees_[i] = true;

@@ -8,6 +8,7 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <optional>
 #include <vector>
 
 #include "core/module/parameter.h"
@@ -26,9 +27,11 @@ struct ExchangesContext {
   const ParameterSet& parameters;
   Device& device;
   Communicator& replica;
-  // The ranks of a replica that cut parameters among them: shard, sequence and tensor; nullptr:
-  // this rank alone.
+  // The ranks of a replica that cut parameters among them (shard, sequence and tensor), and all of
+  // its ranks; nullptr: this one alone.
   Communicator* inside = nullptr;
+  Communicator* whole = nullptr;
+  int tensor_rank = 0;
   uint64_t seed = 0;
   RunTimes times;  // Of the whole run.
   // A state of the optimizer for parameter i; undefined when it has none of that name.
@@ -56,6 +59,15 @@ class Exchanges {
   // After `steps_done` steps; `loss` is what the replica's samples of the last one added up to.
   // True when slices were exchanged.
   StatusOr<bool> AfterUpdate(int64_t steps_done, const LossSum& loss);
+
+  // What the last AfterUpdate saw.
+  struct Report {
+    int64_t rounds = 0;  // That ended.
+    // How far from their mean replicas were before they took it: root of the mean square distance,
+    // over the norm of the mean. Absent: no parameters were replaced by their mean.
+    std::optional<double> divergence;
+  };
+  const Report& report() const { return report_; }
 
   // Whether all replicas have the same parameters.
   bool in_agreement() const;
@@ -102,10 +114,11 @@ class Exchanges {
     std::unique_ptr<RoundClock> clock;
     std::unique_ptr<RoundExchange> exchange;
     std::vector<int> parameters;
-    LossSum loss;          // Of this replica in this round.
-    Tensor saved_loss;     // The same for a checkpoint.
-    RoundEnd sent;         // While something is on its way,
-    int64_t apply_at = 0;  // until so many steps are done; 0: nothing is.
+    LossSum loss;             // Of this replica in this round.
+    Tensor saved_loss;        // The same for a checkpoint.
+    RoundEnd sent;            // While something is on its way,
+    int64_t apply_at = 0;     // until so many steps are done; 0: nothing is.
+    double mean_squares = 0;  // Of the replicas when it was sent.
   };
 
   Exchanges(std::vector<ExchangeSpec> rows, const ExchangesContext& context)
@@ -120,9 +133,14 @@ class Exchanges {
   StatusOr<BlockedSlices> MakeSlices(const Row& row, const std::vector<int>& chosen,
                                      std::vector<Tensor> slices, const char* purpose);
   StatusOr<std::vector<Tensor>> States(const std::string& name, const std::vector<int>& chosen);
-  StatusOr<std::vector<LossSum>> GatherLosses(const LossSum& mine);
+  struct ReplicaReport {
+    LossSum loss;
+    double squares = 0;  // Of this rank's slices.
+  };
+  StatusOr<std::vector<ReplicaReport>> GatherReports(const LossSum& loss, double squares);
   Status EndRound(Round& round, int64_t steps_done);
   Status ApplyRound(Round& round);
+  double SquaresOf(const Round& round) const;
   // Whether each parameter is updated alike by replicas that have the same.
   std::vector<bool> UpdatesAgree(int64_t step) const;
   std::string NameOf(const Row& row) const;
@@ -134,6 +152,8 @@ class Exchanges {
   const ExchangesContext context_;
   std::vector<std::unique_ptr<Row>> rows_;
   std::vector<Round> rounds_;
+  Report report_;
+  double spread_ = 0, squares_ = 0;  // Of what report_ is about, on this rank.
   int64_t steps_done_ = 0;
   std::vector<int64_t> exchanged_at_;  // By parameter: after how many steps.
   std::vector<bool> agrees_;           // By parameter: whether all replicas have the same.

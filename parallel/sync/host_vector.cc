@@ -9,7 +9,20 @@ void ScaleAll(T* x, int64_t n, T factor) {
   for (int64_t i = 0; i < n; ++i) x[i] *= factor;
 }
 
+template <typename T>
+double Squares(const T* x, int64_t n) {
+  double sum = 0;
+#pragma omp simd reduction(+ : sum)
+  for (int64_t i = 0; i < n; ++i) sum += static_cast<double>(x[i]) * static_cast<double>(x[i]);
+  return sum;
+}
+
 }  // namespace
+
+double HostSumOfSquares(const Tensor& x) {
+  return x.dtype() == DType::kF64 ? Squares(x.data<double>(), x.numel())
+                                  : Squares(x.data<float>(), x.numel());
+}
 
 void Scale(const Tensor& x, double factor) {
   if (factor == 1) return;

@@ -7,5 +7,7 @@ namespace trireme {
 
 // x *= factor, for f32 and f64.
 void Scale(const Tensor& x, double factor);
+// In f64.
+double HostSumOfSquares(const Tensor& x);
 
 }  // namespace trireme

@@ -47,13 +47,9 @@ ExchangesContext ContextOf(const ParameterSet& parameters, Device& device, Commu
   times.num_steps = kSteps;
   times.peak_learning_rate = LearningRate(0);
   times.learning_rate = LearningRate;
-  return {parameters,
-          device,
-          world,
-          nullptr,
-          1,
-          times,
-          [](int, const std::string&) {
+  return {parameters, device,  world,
+          nullptr,    nullptr, 0,
+          1,          times,   [](int, const std::string&) {
             return Tensor(); }};
 }
 
