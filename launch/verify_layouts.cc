@@ -44,17 +44,19 @@ StatusOr<int> StepsWithExchanges(const RunConfig& config) {
   ASSIGN_OR_RETURN(const SyncPlan plan, PlanSync(config, DataShapeOf(*dataset)));
   int64_t steps = 0;
   for (const ExchangePlan& exchange : plan.exchanges) {
-    int64_t end = plan.num_steps;
-    if (exchange.schedule.has_value()) {
-      int64_t rounds = 0;
-      for (const RoundRun& run : exchange.schedule->runs) {
-        const int64_t wanted = std::min<int64_t>(2 - rounds, run.num_rounds);
-        if (wanted <= 0) break;
-        end = run.first_step + wanted * run.period + exchange.spec.delay;
-        rounds += wanted;
+    for (const FragmentPlan& fragment : exchange.fragments) {
+      int64_t end = plan.num_steps;
+      if (fragment.schedule.has_value()) {
+        int64_t rounds = 0;
+        for (const RoundRun& run : fragment.schedule->runs) {
+          const int64_t wanted = std::min<int64_t>(2 - rounds, run.num_rounds);
+          if (wanted <= 0) break;
+          end = run.first_step + wanted * run.period + exchange.spec.delay;
+          rounds += wanted;
+        }
       }
+      steps = std::max(steps, end + 1);
     }
-    steps = std::max(steps, end + 1);
   }
   return static_cast<int>(std::min(steps, plan.num_steps));
 }
