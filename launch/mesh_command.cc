@@ -3,6 +3,8 @@
 #include <cstdio>
 #include <limits>
 #include <map>
+#include <optional>
+#include <tuple>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
@@ -129,6 +131,58 @@ std::string Travels(const std::vector<RankPlan>& ranks) {
   return text;
 }
 
+// Exchanges between replicas that are not data parallelism: not the same in every step.
+std::string TravelsInExchanges(const std::vector<RankPlan>& ranks, int64_t num_steps) {
+  struct Row {
+    Traffic::Entry first;
+    Range bytes;
+    int64_t num_ranks = 0, total = 0;
+  };
+  std::map<int, std::optional<int64_t>> counts;  // By row of the config.
+  std::map<std::tuple<int, std::string, std::string>, Row> rows;
+  for (const RankPlan& rank : ranks) {
+    for (const ExchangeTraffic& exchange : rank.exchanges) {
+      counts[exchange.row] = exchange.num_exchanges;
+      for (const auto& [key, entry] : exchange.sent.entries) {
+        Row& row = rows[{exchange.row, key.first, key.second}];
+        row.first = entry;
+        row.bytes.Add(entry.sent_bytes);
+        row.total += entry.sent_bytes;
+        ++row.num_ranks;
+      }
+    }
+  }
+  if (counts.empty()) return "";
+  std::string text;
+  int64_t total = 0;
+  bool known = true;
+  for (const auto& [row, count] : counts) {
+    if (count.has_value()) {
+      absl::StrAppendFormat(&text, "\nexchanges.%d: %d exchanges in the %d steps of the run\n", row,
+                            *count, num_steps);
+    } else {
+      absl::StrAppendFormat(
+          &text, "\nexchanges.%d: as often as the loss makes it; here of one exchange\n", row);
+      known = false;
+    }
+    absl::StrAppendFormat(&text, "%-30s %5s  %-28s %-14s %24s %8s %14s\n", "axis", "group",
+                          "purpose", "verb", "bytes sent a rank", "by ranks", "by all");
+    for (const auto& [key, sent] : rows) {
+      const auto& [of_row, axis, purpose] = key;
+      if (of_row != row) continue;
+      absl::StrAppendFormat(&text, "%-30s %5d  %-28s %-14s %24s %8d %14d\n", axis,
+                            sent.first.group_size, purpose, VerbName(sent.first.verb),
+                            sent.bytes.ToString(), sent.num_ranks, sent.total);
+      total += sent.total;
+    }
+  }
+  if (known) {
+    absl::StrAppendFormat(&text, "%d bytes in all exchanges, %.0f a step\n", total,
+                          static_cast<double>(total) / static_cast<double>(num_steps));
+  }
+  return text;
+}
+
 StatusOr<LaunchPlan> WorldOf(const CommandLine& line) {
   if (!line.Has("config")) return absl::InvalidArgumentError("mesh needs --config FILE");
   ASSIGN_OR_RETURN(const int64_t ranks, line.Int("ranks", 0, 1));
@@ -145,7 +199,8 @@ StatusOr<std::string> Describe(const CommandLine& line, int64_t num_ranks) {
   ASSIGN_OR_RETURN(const Mesh mesh, MeshOf(config, static_cast<int>(num_ranks)));
   ASSIGN_OR_RETURN(const std::vector<RankPlan> ranks, PlanRanks(config, DataShapeOf(*dataset)));
   const std::string& scan = ranks[0].scan_choice;
-  return absl::StrCat(Places(mesh), "\n", Parameters(mesh, ranks), "\n", Travels(ranks), scan,
+  return absl::StrCat(Places(mesh), "\n", Parameters(mesh, ranks), "\n", Travels(ranks),
+                      TravelsInExchanges(ranks, config.num_steps()), scan,
                       scan.empty() ? "" : "\n");
 }
 

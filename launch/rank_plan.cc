@@ -54,8 +54,9 @@ class StepWalk {
     }
   }
 
+  // What adding gradients up over the replicas sends goes to `added` when that is not null.
   RankPlan Walk(const LoweredPlan& plan, const std::vector<std::pair<int, int>>& stages,
-                absl::Span<const WorkItem> items) {
+                absl::Span<const WorkItem> items, Traffic* added) {
     RankPlan result;
     const int stage_rank = mesh_.Coordinate(rank_, Axis::kPipeline);
     for (int stage = 0; stage < plan.num_stages(); ++stage) {
@@ -70,8 +71,8 @@ class StepWalk {
         Run(action, stages[action.stage], items[action.micro_batch]);
       }
     }
-    FinishGradients(plan);
-    FinishStep();
+    FinishGradients(plan, added == nullptr ? traffic_ : *added);
+    FinishStep(added == nullptr ? traffic_ : *added);
     result.step = std::move(traffic_);
     return result;
   }
@@ -83,9 +84,13 @@ class StepWalk {
   int64_t Owned(int i) const { return counts_[i][owners_.place.rank]; }
 
   void AllReduce(const Group& group, const char* purpose, int64_t count, DType dtype) {
+    AllReduce(group, purpose, count, dtype, traffic_);
+  }
+  static void AllReduce(const Group& group, const char* purpose, int64_t count, DType dtype,
+                        Traffic& traffic) {
     if (group.place.size == 1) return;
-    traffic_.Add(group.name, purpose, Verb::kAllReduce, group.place.size,
-                 AllReduceBytes(group.place, count, dtype, CommOptions().block_bytes));
+    traffic.Add(group.name, purpose, Verb::kAllReduce, group.place.size,
+                AllReduceBytes(group.place, count, dtype, CommOptions().block_bytes));
   }
 
   // Of each rank of the sequence axis.
@@ -237,7 +242,7 @@ class StepWalk {
                  ReduceScatterBytes(owners_.place, counts_[i], master_));
   }
 
-  void FinishGradients(const LoweredPlan& plan) {
+  void FinishGradients(const LoweredPlan& plan, Traffic& over_replicas) {
     const int tensor = mesh_.size(Axis::kTensor);
     const int tied_from = plan.rank_of_stage.front(), tied_to = plan.rank_of_stage.back();
     const std::vector<GradientBucket> buckets =
@@ -263,14 +268,13 @@ class StepWalk {
         }
         elements += Owned(i);
       }
-      AllReduce(Over(Axis::kReplica), "gradients", elements, master_);
+      AllReduce(Over(Axis::kReplica), "gradients", elements, master_, over_replicas);
     }
   }
 
-  void FinishStep() {
-    for (const AxisSet axes : {kLossAxes, AxisSet(Axis::kReplica)}) {
-      AllReduce(Over(axes), "loss", 3, DType::kF64);
-    }
+  void FinishStep(Traffic& over_replicas) {
+    AllReduce(Over(kLossAxes), "loss", 3, DType::kF64);
+    AllReduce(Over(Axis::kReplica), "loss", 3, DType::kF64, over_replicas);
     AllReduce(Over(kReplicaAxes), "gradient norm", 1, DType::kF64);
     for (size_t i = 0; i < parameters_.size() && (zero_stage_ == 1 || zero_stage_ == 2); ++i) {
       GatherParameter(i);
@@ -298,8 +302,9 @@ class StepWalk {
 
 class Planner {
  public:
-  Planner(const RunConfig& config, const DataShape& data, const Mesh& mesh, DType dtype)
-      : config_(config), data_(data), mesh_(mesh), dtype_(dtype) {}
+  Planner(const RunConfig& config, const DataShape& data, const Mesh& mesh, DType dtype,
+          const ExchangePlanner& exchanges)
+      : config_(config), data_(data), mesh_(mesh), dtype_(dtype), exchanges_(exchanges) {}
 
   StatusOr<RankPlan> PlanRank(int rank) {
     const int size = mesh_.size(Axis::kSequence);
@@ -336,8 +341,11 @@ class Planner {
     const int stage_rank = mesh_.Coordinate(rank, Axis::kPipeline);
     model->parameters().KeepUnits([&](int unit) { return rank_of_unit[unit] == stage_rank; });
     const int64_t sample_tokens = data_.vocab_size > 0 ? config_.data().sequence_length() : 1;
-    RankPlan result = StepWalk(config_, mesh_, rank, *model, *sequence, sample_tokens, dtype_)
-                          .Walk(*plan, stages, items);
+    StepWalk walk(config_, mesh_, rank, *model, *sequence, sample_tokens, dtype_);
+    const bool data_parallel = exchanges_.is_data_parallel();
+    Traffic added;
+    RankPlan result = walk.Walk(*plan, stages, items, data_parallel ? nullptr : &added);
+    if (!data_parallel) RETURN_IF_ERROR(AddExchanges(rank, model->parameters(), added, &result));
     if (!items.empty()) {
       result.scan_choice = ScanChoiceInWords(config_, *model, *sequence, items[0].samples.size());
     }
@@ -345,6 +353,49 @@ class Planner {
   }
 
  private:
+  Status AddExchanges(int rank, const ParameterSet& parameters, const Traffic& added,
+                      RankPlan* result) {
+    const ExchangePlanner::Added steps = exchanges_.GradientsAddedUp();
+    if (steps.num_steps > 0) {
+      ExchangeTraffic traffic = {steps.row, steps.num_steps, added};
+      for (auto& [key, entry] : traffic.sent.entries) {
+        entry.calls *= steps.num_steps;
+        entry.sent_bytes *= steps.num_steps;
+      }
+      result->exchanges.push_back(std::move(traffic));
+    }
+    RETURN_IF_ERROR(DeclareCuts());
+    const auto box = [&](int parameter, int of_rank) {
+      const auto& cut = cuts_[mesh_.Coordinate(of_rank, Axis::kTensor)];
+      Box owned = cut.at(parameters.parameters()[parameter]->spec.path);
+      const Share rows =
+          ShareOf(owned.size[0], mesh_.IndexIn(kOwnerAxes, of_rank), mesh_.size(kOwnerAxes));
+      owned.begin[0] += rows.first;
+      owned.size[0] = rows.size();
+      return owned;
+    };
+    ASSIGN_OR_RETURN(const std::vector<ExchangeTraffic> planned,
+                     exchanges_.Plan(rank, parameters, box));
+    result->exchanges.insert(result->exchanges.end(), planned.begin(), planned.end());
+    return absl::OkStatus();
+  }
+
+  // What each rank of the tensor axis has of a parameter.
+  Status DeclareCuts() {
+    const int size = mesh_.size(Axis::kTensor);
+    for (int rank = static_cast<int>(cuts_.size()); rank < size; ++rank) {
+      const TensorAxis tensor = {rank, size, nullptr, config_.mesh().sharded_stream()};
+      ASSIGN_OR_RETURN(const auto model,
+                       MakeModel(ToComponentConfig(config_.model()), data_, {tensor}));
+      RETURN_IF_ERROR(ChooseTrained(config_, model->parameters()));
+      auto& cut = cuts_.emplace_back();
+      for (const auto& parameter : model->parameters().parameters()) {
+        cut[parameter->spec.path] = parameter->spec.local;
+      }
+    }
+    return absl::OkStatus();
+  }
+
   StatusOr<const LoweredPlan*> ProgramFor(int num_items) {
     const auto it = plans_.find(num_items);
     if (it != plans_.end()) return &it->second;
@@ -358,7 +409,9 @@ class Planner {
   const DataShape& data_;
   const Mesh& mesh_;
   const DType dtype_;
+  const ExchangePlanner& exchanges_;
   std::map<int, LoweredPlan> plans_;  // By the number of items.
+  std::vector<std::map<std::string, Box>> cuts_;
 };
 
 }  // namespace
@@ -369,7 +422,8 @@ StatusOr<std::vector<RankPlan>> PlanRanks(const RunConfig& config, const DataSha
       axes.replica() * axes.pipeline() * axes.shard() * axes.sequence() * axes.tensor();
   ASSIGN_OR_RETURN(const Mesh mesh, MeshOf(config, static_cast<int>(num_ranks)));
   ASSIGN_OR_RETURN(const DType dtype, ComputeDType(config.dtype()));
-  Planner planner(config, data, mesh, dtype);
+  ASSIGN_OR_RETURN(const ExchangePlanner exchanges, ExchangePlanner::Create(config, mesh));
+  Planner planner(config, data, mesh, dtype, exchanges);
   std::vector<RankPlan> ranks;
   for (int rank = 0; rank < mesh.world_size(); ++rank) {
     ASSIGN_OR_RETURN(RankPlan plan, planner.PlanRank(rank));

@@ -6,6 +6,7 @@
 #include <utility>
 #include <vector>
 
+#include "launch/exchange_traffic.h"
 #include "launch/run_config.pb.h"
 #include "launch/trainer.h"
 #include "parallel/comm/traffic.h"
@@ -17,7 +18,10 @@ struct RankPlan {
   int64_t working_elements = 0;             // Of parameters: what it computes with,
   int64_t owned_elements = 0;               // and what it updates.
   std::string scan_choice;                  // As ScanChoiceInWords has it.
-  Traffic step;  // What it sends in a step after the first, as the journal counts.
+  // What it sends in a step after the first, as the journal counts; without `exchanges`: those of
+  // the whole run between replicas, unless they are data parallelism.
+  Traffic step;
+  std::vector<ExchangeTraffic> exchanges;
 };
 
 // Of all ranks of the mesh, in their order; the config is resolved. INVALID_ARGUMENT as

@@ -70,6 +70,20 @@ class DirectMean : public RoundExchange {
 
 }  // namespace
 
+std::vector<int64_t> DirectMeanCalls(absl::Span<const int64_t> slice_sizes) {
+  std::vector<int64_t> calls;
+  int64_t packed = 0;
+  for (const int64_t size : slice_sizes) {
+    if (size < kPackedElements) {
+      packed += size;
+    } else {
+      calls.push_back(size);
+    }
+  }
+  if (packed > 0) calls.insert(calls.begin(), packed);
+  return calls;
+}
+
 std::unique_ptr<RoundExchange> MakeDirectMean(Communicator& replica, Device& device,
                                               std::vector<Tensor> slices, const char* purpose) {
   return std::make_unique<DirectMean>(replica, device, std::move(slices), purpose);

@@ -162,6 +162,94 @@ INSTANTIATE_TEST_SUITE_P(
         Layout{4, "mesh.tensor=4 mesh.sharded_stream=true recompute=true", kHybrid}),
     [](const auto& info) { return absl::StrCat("Layout", info.index); });
 
+struct Exchanging {
+  const char* exchanges;
+  int num_ranks;
+  std::string assignments;
+};
+
+void PrintTo(const Exchanging& run, std::ostream* out) { *out << run.exchanges; }
+
+class ExchangePlanTest : public ::testing::TestWithParam<Exchanging> {};
+
+// A whole run, exchanges and all, against steps and exchanges that were planned.
+TEST_P(ExchangePlanTest, PredictsTheJournalOfARun) {
+  const Exchanging& run = GetParam();
+  constexpr int64_t kSteps = 7;
+  std::vector<std::string> set = absl::StrSplit(run.assignments, ' ', absl::SkipEmpty());
+  set.push_back(absl::StrCat("num_steps=", kSteps));
+  const RunConfig config =
+      testing::ResolvedConfig(absl::StrCat(kRun, kSoftmax, run.exchanges), run.num_ranks, set);
+  const auto plans = PlanRanks(config, {.vocab_size = 61});
+  ASSERT_TRUE(plans.ok()) << plans.status();
+  testing::OnTrainers(config, run.num_ranks, [&](const testing::TrainerRank& rank) -> Status {
+    const Bytes before = rank.tensor_world.journal().SentBytes();
+    for (int64_t step = 0; step < kSteps; ++step) {
+      RETURN_IF_ERROR(rank.trainer.Step().status());
+    }
+    Bytes sent = Difference(rank.tensor_world.journal().SentBytes(), before);
+    // Of the first step alone.
+    std::erase_if(sent,
+                  [](const auto& entry) { return entry.first.second == "declared gradients"; });
+    const RankPlan& plan = (*plans)[rank.world.rank()];
+    Bytes expected;
+    for (const auto& [key, entry] : plan.step.entries) {
+      expected[key] += kSteps * entry.sent_bytes;
+    }
+    EXPECT_FALSE(plan.exchanges.empty());
+    for (const ExchangeTraffic& exchange : plan.exchanges) {
+      for (const auto& [key, entry] : exchange.sent.entries) expected[key] += entry.sent_bytes;
+    }
+    EXPECT_EQ(sent, Difference(expected, {})) << "rank " << rank.world.rank();
+    return absl::OkStatus();
+  });
+}
+
+constexpr char kInt8Rounds[] = R"(exchanges {
+  point: "difference" rule { name: "every" period: 3 } codec { name: "int8" block: 40 }
+  memory: "error_feedback" mixer { name: "all_gather" } outer { name: "sgd" }
+})";
+
+INSTANTIATE_TEST_SUITE_P(
+    Runs, ExchangePlanTest,
+    ::testing::Values(
+        Exchanging{kInt8Rounds, 2, "mesh.replica=2"},
+        Exchanging{kInt8Rounds, 8, "mesh.replica=2 mesh.tensor=2 mesh.shard=2 mesh.zero_stage=3"},
+        Exchanging{kInt8Rounds, 4, "mesh.replica=2 mesh.pipeline=2"},
+        Exchanging{R"(exchanges {
+                     point: "parameters" rule { name: "qsr" alpha: 0.02 h_base: 2 }
+                   })",
+                   4, "mesh.replica=2 mesh.tensor=2"},
+        Exchanging{R"(exchanges {
+                     point: "difference" rule { name: "every" period: 4 }
+                     codec { name: "e3m0" block: 32 } memory: "error_feedback"
+                     mixer { name: "scatter_gather" } outer { name: "sgd" } fragments: 2 delay: 1
+                   })",
+                   6, "mesh.replica=3 mesh.tensor=2"},
+        Exchanging{R"(exchanges { point: "gradient" pattern: "*gain" weights: "equal" }
+                      exchanges {
+                        point: "gradient" codec { name: "powersgd" } memory: "error_feedback"
+                        weights: "equal"
+                      })",
+                   4, "mesh.replica=2 mesh.tensor=2"},
+        // A warm-up of data parallelism.
+        Exchanging{R"(exchanges { point: "gradient" until_step: 3 }
+                      exchanges {
+                        point: "gradient" codec { name: "top_k" fraction: 0.1 } from_step: 3
+                        memory: "error_feedback" mixer { name: "all_gather" }
+                      })",
+                   2, "mesh.replica=2"},
+        Exchanging{R"(exchanges {
+                     point: "parameters" rule { name: "every" period: 2 } mixer { name: "gossip" }
+                   })",
+                   3, "mesh.replica=3"},
+        Exchanging{R"(exchanges {
+                     point: "difference" rule { name: "every" period: 2 }
+                     mixer { name: "subset" participants: 2 }
+                   })",
+                   3, "mesh.replica=3"}),
+    [](const auto& info) { return absl::StrCat("Run", info.index); });
+
 // What `auto` comes to depends on the sizes of states, and the trainer says the same.
 TEST(RankPlanTest, SaysWhatTheScanComesTo) {
   const auto choice = [](const std::string& assignments, const char* model = kHybrid) {

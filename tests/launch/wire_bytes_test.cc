@@ -6,6 +6,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <map>
 
 #include "absl/strings/str_cat.h"
 
@@ -120,6 +121,55 @@ TEST(WireBytesTest, PipelinesSendAnActivationAndAGradientForEachBoundary) {
   EXPECT_EQ(sent("zb_h1"), (std::vector<int64_t>{message, message}));
   EXPECT_EQ(sent("interleaved"), (std::vector<int64_t>{3 * message, 3 * message}));
   EXPECT_EQ(sent("zb_v"), (std::vector<int64_t>{2 * message, 2 * message}));
+}
+
+// What a whole run of two replicas sends between them, by purpose.
+std::map<std::string, int64_t> RunBytes(const std::string& exchanges, int64_t num_steps) {
+  const RunConfig config =
+      testing::ResolvedConfig(absl::StrCat(kConfig, exchanges), 2,
+                              {"mesh.replica=2", absl::StrCat("num_steps=", num_steps),
+                               "lr_schedule.name=linear", "lr_schedule.warmup_steps=0"});
+  std::map<std::string, int64_t> sent;
+  testing::OnTrainers(config, 2, [&](const testing::TrainerRank& rank) -> Status {
+    while (rank.trainer.step() < num_steps) RETURN_IF_ERROR(rank.trainer.Step().status());
+    if (rank.world.rank() != 0) return absl::OkStatus();
+    for (const auto& [key, bytes] : rank.tensor_world.journal().SentBytes()) {
+      if (key.first == "replica") sent[key.second] += bytes;
+    }
+    return absl::OkStatus();
+  });
+  return sent;
+}
+
+// Rounds send nothing between their ends but a mean of parameters and three numbers of the losses.
+TEST(WireBytesTest, QsrSendsParametersWhenARoundEnds) {
+  // H = max(2, floor((alpha / lr)^2)) of a learning rate that falls from alpha to a tenth of it in
+  // 12 steps: 1, 0.85, 0.7, 0.55 and 0.325 of it make rounds of 2, 2, 2, 3 and 9, cut to the 3
+  // left.
+  const std::map<std::string, int64_t> expected = {{"parameters", 5 * kModel}, {"loss", 5 * 24}};
+  EXPECT_EQ(RunBytes(R"(exchanges {
+              point: "parameters" rule { name: "qsr" alpha: 0.001 h_base: 2 }
+            })",
+                     12),
+            expected);
+}
+
+// A byte for each parameter and a scale for each block.
+TEST(WireBytesTest, DiLoCoWithInt8) {
+  const int64_t block = 512;
+  const auto encoded = [&](int64_t elements) {
+    return elements + 4 * ((elements + block - 1) / block);
+  };
+  const int64_t layer =
+      4 * encoded(kWidth * kWidth) + 3 * encoded(kWidth * kMlp) + 2 * encoded(kWidth);
+  const int64_t model = 2 * encoded(kVocabulary * kWidth) + kLayers * layer + encoded(kWidth);
+  const std::map<std::string, int64_t> expected = {{"difference", 3 * model}, {"loss", 3 * 24}};
+  EXPECT_EQ(RunBytes(R"(exchanges {
+              point: "difference" rule { name: "every" period: 4 } codec { name: "int8" }
+              memory: "error_feedback" mixer { name: "all_gather" } outer { name: "sgd" }
+            })",
+                     10),
+            expected);
 }
 
 }  // namespace
