@@ -264,6 +264,8 @@ StatusOr<bool> Exchanges::AfterUpdate(int64_t steps_done, const LossSum& loss) {
     const bool active = round.row->spec->IsActive(steps_done - 1);
     if (active) round.loss.Add(loss);
     if (active && round.clock->IsDue(steps_done)) {
+      // The end of the run cuts a round shorter than the delay.
+      if (round.apply_at != 0) RETURN_IF_ERROR(ApplyRound(round));
       RETURN_IF_ERROR(EndRound(round, steps_done));
     }
     if (round.apply_at == steps_done) {
