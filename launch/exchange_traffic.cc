@@ -9,25 +9,17 @@
 #include "launch/exchange_config.h"
 #include "launch/trainer.h"
 #include "parallel/shard/model_mesh.h"
+#include "parallel/sync/direct_mean.h"
 #include "parallel/sync/mixer.h"
 #include "parallel/sync/round_clock.h"
-#include "parallel/sync/round_exchange.h"
 #include "parallel/sync/whole_blocks.h"
 
 namespace trireme {
 namespace {
 
-bool IsPlainOfAll(const ExchangeSpec& spec) {
-  return spec.IsPlainGradient() && spec.pattern == "*";
-}
-
 // Whether the gradients of a step are plainly added up over the replicas by `row`.
 bool AddsUp(absl::Span<const ExchangeSpec> rows, size_t row, int64_t step) {
-  for (size_t other = 0; other < rows.size(); ++other) {
-    const bool active = rows[other].is_of_gradients() && rows[other].IsActive(step);
-    if (other == row ? !(active && IsPlainOfAll(rows[row])) : active) return false;
-  }
-  return true;
+  return rows[row].IsActive(step) && AddsAllGradientsUp(rows, static_cast<int>(row));
 }
 
 // One row on one rank: its codec and mixer, and what it has of the parameters.
@@ -101,9 +93,21 @@ class RowWalk {
     FromBlocks(1, sent);
   }
 
+  // Whether the distance of the replicas from their mean is measured.
+  bool measures() const {
+    return spec_.point == ExchangePoint::kParameters && mixer_->means() && spec_.state.empty();
+  }
+  void Measure(Traffic* sent) const {
+    const Place whole = {mesh_.IndexIn(kReplicaAxes, rank_), mesh_.size(kReplicaAxes)};
+    if (whole.size == 1) return;
+    sent->Add(AxisSet(kReplicaAxes).ToString(), "replica divergence", Verb::kAllReduce, whole.size,
+              AllReduceBytes(whole, 2, DType::kF64, CommOptions().block_bytes));
+  }
+
+  // Sum, labels, bytes, squares.
   void GatherLosses(Traffic* sent) const {
     Add("loss", Verb::kAllGather,
-        AllGatherBytes(replica_, std::vector<int64_t>(replica_.size, 3), DType::kF64), sent);
+        AllGatherBytes(replica_, std::vector<int64_t>(replica_.size, 4), DType::kF64), sent);
   }
 
  private:
@@ -191,6 +195,7 @@ StatusOr<std::vector<ExchangeTraffic>> ExchangePlanner::Plan(int rank,
                                                              const OwnedBoxes& boxes) const {
   std::vector<ExchangeTraffic> exchanges;
   std::vector<bool> gathers_losses(config_.num_steps());  // Once for all gradient rows of a step.
+  std::vector<bool> measures(config_.num_steps() + 1);    // Once for all rounds that end with it.
   const std::vector<std::string> paths = parameters.Paths();
   for (size_t row = 0; row < rows_.size(); ++row) {
     const ExchangeSpec& spec = rows_[row];
@@ -241,8 +246,10 @@ StatusOr<std::vector<ExchangeTraffic>> ExchangePlanner::Plan(int rank,
       }
       RoundClock clock(*rule, times, fragment, spec.fragments);
       while (clock.period() > 0) {
-        const bool last = clock.IsLast(clock.round_start() + clock.period());
-        walk.Round(clock.round(), last, &traffic.sent);
+        const int64_t end = clock.round_start() + clock.period();
+        walk.Round(clock.round(), clock.IsLast(end), &traffic.sent);
+        if (walk.measures() && !measures[end]) walk.Measure(&traffic.sent);
+        measures[end] = measures[end] || walk.measures();
         ++*traffic.num_exchanges;
         clock.BeginNext(0);
       }

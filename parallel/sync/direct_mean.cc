@@ -1,3 +1,5 @@
+#include "parallel/sync/direct_mean.h"
+
 #include <algorithm>
 
 #include "parallel/sync/round_exchange.h"

@@ -260,6 +260,7 @@ StatusOr<bool> Exchanges::AfterUpdate(int64_t steps_done, const LossSum& loss) {
   spread_ = squares_ = 0;
   for (size_t i = 0; i < agrees_.size(); ++i) agrees_[i] = agrees_[i] && alike[i];
   bool changed = false;
+  bool measured = false;  // The same on all ranks, whichever have parameters of a row.
   for (Round& round : rounds_) {
     const bool active = round.row->spec->IsActive(steps_done - 1);
     if (active) round.loss.Add(loss);
@@ -271,13 +272,16 @@ StatusOr<bool> Exchanges::AfterUpdate(int64_t steps_done, const LossSum& loss) {
     if (round.apply_at == steps_done) {
       RETURN_IF_ERROR(ApplyRound(round));
       changed = true;
+      const ExchangeSpec& spec = *round.row->spec;
+      measured = measured || (spec.point == ExchangePoint::kParameters && spec.state.empty() &&
+                              round.exchange->makes_equal());
     }
   }
-  if (squares_ > 0) {
+  if (measured && context_.device.name() == "cpu") {
     double sums[] = {spread_, squares_};
     RETURN_IF_ERROR(
         SumOver(context_.whole, context_.device, "replica divergence", absl::MakeSpan(sums)));
-    report_.divergence = std::sqrt(std::max(0.0, sums[0]) / sums[1]);
+    if (sums[1] > 0) report_.divergence = std::sqrt(std::max(0.0, sums[0]) / sums[1]);
   }
   return changed;
 }

@@ -55,9 +55,7 @@ struct BlockedSlices {
 };
 
 // The weighted mean of the slices themselves, reduced where they are: any device, no memory of its
-// own but for small slices, which travel together. DirectMeanCalls: the elements of each all-reduce
-// for slices of these sizes.
-std::vector<int64_t> DirectMeanCalls(absl::Span<const int64_t> slice_sizes);
+// own but for small slices, which travel together.
 std::unique_ptr<RoundExchange> MakeDirectMean(Communicator& replica, Device& device,
                                               std::vector<Tensor> slices, const char* purpose);
 

@@ -35,24 +35,29 @@ using testing::MutationsOf;
 using Outcome = LayoutVerdict::Outcome;
 
 // The sizes of verify.textproto in less data, and in no more layers than stages of `num_ranks`
-// ranks need.
-LoadedConfig SmallConfig(int num_ranks, const std::vector<std::string>& more = {}) {
+// ranks need. `exchanges`: rows of what replicas exchange.
+LoadedConfig SmallConfig(int num_ranks, const std::vector<std::string>& more = {},
+                         const std::string& exchanges = "") {
   std::vector<std::string> assignments = {
       "data.sequence_length=13", "data.dataset.max_document_tokens=9",
       "data.dataset.num_tokens=2000", "batch.global_batch_size=8",
       absl::StrCat("model.num_layers=", num_ranks > 2 ? 6 : 2)};
   assignments.insert(assignments.end(), more.begin(), more.end());
-  auto loaded = LoadConfig(TRIREME_SOURCE_DIR "/examples/configs/verify.textproto", assignments);
+  std::ostringstream text;
+  text << std::ifstream(TRIREME_SOURCE_DIR "/examples/configs/verify.textproto").rdbuf()
+       << exchanges;
+  auto loaded = ParseConfig("verify", text.str(), assignments);
   EXPECT_TRUE(loaded.ok()) << loaded.status();
   return *std::move(loaded);
 }
 
 // The verdict of one layout of a model whose calls go wrong, or whose declarations do.
 LayoutVerdict VerdictOf(const RunConfig& config, int num_ranks, const RunLayout& layout,
-                        CallMutator* mutator, const ModelBuilder& model = nullptr) {
+                        CallMutator* mutator, const ModelBuilder& model = nullptr,
+                        int num_steps = 1) {
   VerifyOptions options;
   options.num_ranks = num_ranks;
-  options.num_steps = 1;
+  options.num_steps = num_steps;
   options.layouts = {layout};
   options.blame = false;
   options.model = model;
@@ -70,6 +75,8 @@ const std::map<std::pair<std::string, Mutation>, std::string> kEquivalent = {
      "exponentials and their sum are relative to any number that is the same on all ranks"},
     {{"declared gradients", Mutation::kRotated},
      "whether fingerprints are equal does not depend on whose they are; undone it is noticed"},
+    {{"push weights", Mutation::kRotated},
+     "all are one: a replica of this graph sends as much as it gets"},
     {{"verify", Mutation::kUndone},
      "a barrier, of the verifier: it tells a refusal from a failure"},
 };
@@ -90,34 +97,112 @@ const std::map<std::string, std::string> kElsewhere = {
      "ranks of one process have one signal; over processes: TrainCliTest.ASignalSavesAndEnds"},
 };
 
-struct Use {
+struct StepRun {
   int num_ranks;
-  RunLayout layout;
-  bool tied;
+  bool tied = false;
+  // Of runs whose replicas do not simply add their gradients up; then the layouts are one.
+  const char* exchanges = "";
+  int num_replicas = 0;
+  int num_steps = 1;
 };
 
-RunConfig StepConfig(int num_ranks, bool tied) {
-  return SmallConfig(num_ranks, {absl::StrCat("model.tied_head=", tied ? "true" : "false")}).config;
+constexpr StepRun kStepRuns[] = {
+    {2},
+    {2, /*tied=*/true},
+    {4},
+    // Weights are tokens, so that the losses matter; of the second exchange, memory and momentum.
+    {2, false, R"(exchanges {
+       point: "difference" rule { name: "every" period: 1 } codec { name: "int8" }
+       memory: "error_feedback" mixer { name: "all_gather" } outer { name: "sgd" } weights: "tokens"
+     })",
+     2, 2},
+    {2, false, R"(exchanges {
+       point: "difference" rule { name: "every" period: 1 } codec { name: "int8" }
+       memory: "error_feedback" mixer { name: "scatter_gather" } weights: "tokens"
+     })",
+     2, 2},
+    {2, false, R"(exchanges {
+       point: "difference" rule { name: "every" period: 1 } codec { name: "rand_k" fraction: 0.5 }
+       memory: "error_feedback"
+     })",
+     2, 2},
+    {2, false, R"(exchanges {
+       point: "gradient" codec { name: "top_k" fraction: 0.2 } memory: "difference"
+       mixer { name: "all_gather" } weights: "1,3"
+     })",
+     2, 2},
+    {2, false, R"(exchanges { point: "gradient" pattern: "*gain" weights: "equal" }
+                  exchanges { point: "gradient" codec { name: "powersgd" } weights: "equal" })",
+     2, 2},
+    {2, false, R"(exchanges { point: "parameters" rule { name: "every" period: 1 } }
+                  exchanges {
+                    point: "parameters" state: "exp_avg" rule { name: "every" period: 1 }
+                  })",
+     2, 2},
+    // Four replicas differ when their last mean is taken.
+    {4, false, R"(exchanges {
+       point: "parameters" rule { name: "every" period: 1 } mixer { name: "gossip" }
+     })",
+     4, 2},
+    {4, false, R"(exchanges {
+       point: "parameters" rule { name: "every" period: 1 } mixer { name: "random_partner" }
+     })",
+     4, 2},
+    // Blocks that the tensor axis cuts through.
+    {2, false, R"(exchanges {
+       point: "difference" rule { name: "every" period: 1 }
+       codec { name: "int8" block: 40 } memory: "error_feedback" mixer { name: "all_gather" }
+     })",
+     1, 2},
+};
+
+struct Use {
+  const StepRun* run;
+  RunLayout layout;
+};
+
+RunConfig StepConfig(const StepRun& run) {
+  std::vector<std::string> more = {absl::StrCat("model.tied_head=", run.tied ? "true" : "false")};
+  if (run.num_replicas > 0) {
+    more.push_back(absl::StrCat("mesh.replica=", run.num_replicas));
+    more.push_back(absl::StrCat("num_steps=", run.num_steps));
+    more.push_back("model.num_layers=2");
+  }
+  return SmallConfig(run.num_ranks, more, run.exchanges).config;
 }
 
-// Each site and the first of the smallest layouts that call it.
-std::map<CallSite, Use> FindSites() {
-  std::map<CallSite, Use> sites;
-  for (const auto& [num_ranks, tied] : {std::pair(2, false), {2, true}, {4, false}}) {
+// What the mixer of a run's exchanges calls; others of the same name do it otherwise.
+bool IsOfMixer(const CallSite& site) {
+  return site.axis == AxisName(Axis::kReplica) && site.purpose != "loss";
+}
+
+// Each site and the first of the smallest layouts that call it; those of mixers in each run that
+// has any.
+std::vector<std::pair<CallSite, Use>> FindSites() {
+  std::vector<std::pair<CallSite, Use>> sites;
+  std::set<CallSite> known;
+  for (const StepRun& run : kStepRuns) {
     CallMutator recorder;
     VerifyOptions options;
-    options.num_ranks = num_ranks;
-    options.num_steps = 1;
+    options.num_ranks = run.num_ranks;
+    options.num_steps = run.num_steps;
     options.pairwise = true;
+    if (run.num_replicas > 0) {
+      options.layouts = {
+          {{{"mesh.tensor", absl::StrCat(run.num_ranks / std::max(1, run.num_replicas))}}}};
+    }
     options.wrap_world = [&](Communicator& world) { return recorder.Wrap(world); };
-    const Use use = {num_ranks, {}, tied};
     const auto verdicts =
-        VerifyLayouts(StepConfig(num_ranks, tied), options, [&](const LayoutVerdict& verdict) {
+        VerifyLayouts(StepConfig(run), options, [&](const LayoutVerdict& verdict) {
           const auto calls = recorder.TakeCalls();
           EXPECT_EQ(verdict.outcome, Outcome::kEqual)
               << verdict.layout.ToString() << ": " << verdict.reason;
-          for (const auto& [site, count] : calls)
-            sites.insert({site, {use.num_ranks, verdict.layout, use.tied}});
+          for (const auto& [site, count] : calls) {
+            const bool is_new = known.insert(site).second;
+            if (is_new || (run.num_replicas > 0 && IsOfMixer(site))) {
+              sites.push_back({site, {&run, verdict.layout}});
+            }
+          }
         });
     EXPECT_TRUE(verdicts.ok()) << verdicts.status();
   }
@@ -151,20 +236,20 @@ TEST(MutationTest, EveryCollectiveOfAStepIsNeeded) {
     called.insert(site.purpose);
     for (const Mutation mutation : MutationsOf(site)) {
       CallMutator mutator(site, mutation);
-      const LayoutVerdict verdict =
-          VerdictOf(StepConfig(use.num_ranks, use.tied), use.num_ranks, use.layout, &mutator);
+      const LayoutVerdict verdict = VerdictOf(StepConfig(*use.run), use.run->num_ranks, use.layout,
+                                              &mutator, nullptr, use.run->num_steps);
       const bool survives = verdict.outcome == Outcome::kEqual;
       EXPECT_TRUE(mutator.TakeCalls().count(site)) << site.ToString();
       EXPECT_EQ(survives, kEquivalent.count({site.purpose, mutation}) > 0)
           << site.ToString() << " " << MutationName(mutation) << " under " << use.layout.ToString()
-          << ": " << verdict.reason;
+          << " " << use.run->exchanges << ": " << verdict.reason;
       ++num_mutations;
       num_survivors += survives;
     }
   }
-  EXPECT_EQ(sites.size(), 60u);
-  EXPECT_EQ(num_mutations, 111);
-  EXPECT_EQ(num_survivors, 3);
+  EXPECT_EQ(sites.size(), 79u);
+  EXPECT_EQ(num_mutations, 147);
+  EXPECT_EQ(num_survivors, 5);
   const std::set<std::string> literals = PurposesInSources();
   EXPECT_GE(literals.size(), 14u);
   for (const std::string& purpose : literals) {
@@ -392,7 +477,7 @@ TEST(MutationTest, PartsAreWhereTheyAreDeclared) {
 }
 
 TEST(MutationTest, ATieIsAddedUpOverItsStages) {
-  const RunConfig config = StepConfig(2, /*tied=*/true);
+  const RunConfig config = StepConfig({2, /*tied=*/true});
   const RunLayout layout = {{{"mesh.replica", "1"}, {"mesh.pipeline", "2"}}};
   for (const bool forgotten : {false, true}) {
     const auto model = [&](const DataShape& data,

@@ -239,6 +239,11 @@ INSTANTIATE_TEST_SUITE_P(
                         memory: "error_feedback" mixer { name: "all_gather" }
                       })",
                    2, "mesh.replica=2"},
+        // Of parameters that only the first stage has.
+        Exchanging{R"(exchanges {
+                     point: "parameters" pattern: "layers.0.*" rule { name: "every" period: 2 }
+                   })",
+                   4, "mesh.replica=2 mesh.pipeline=2"},
         Exchanging{R"(exchanges {
                      point: "parameters" rule { name: "every" period: 2 } mixer { name: "gossip" }
                    })",

@@ -146,7 +146,7 @@ TEST(WireBytesTest, QsrSendsParametersWhenARoundEnds) {
   // H = max(2, floor((alpha / lr)^2)) of a learning rate that falls from alpha to a tenth of it in
   // 12 steps: 1, 0.85, 0.7, 0.55 and 0.325 of it make rounds of 2, 2, 2, 3 and 9, cut to the 3
   // left.
-  const std::map<std::string, int64_t> expected = {{"parameters", 5 * kModel}, {"loss", 5 * 24}};
+  const std::map<std::string, int64_t> expected = {{"parameters", 5 * kModel}, {"loss", 5 * 32}};
   EXPECT_EQ(RunBytes(R"(exchanges {
               point: "parameters" rule { name: "qsr" alpha: 0.001 h_base: 2 }
             })",
@@ -163,7 +163,7 @@ TEST(WireBytesTest, DiLoCoWithInt8) {
   const int64_t layer =
       4 * encoded(kWidth * kWidth) + 3 * encoded(kWidth * kMlp) + 2 * encoded(kWidth);
   const int64_t model = 2 * encoded(kVocabulary * kWidth) + kLayers * layer + encoded(kWidth);
-  const std::map<std::string, int64_t> expected = {{"difference", 3 * model}, {"loss", 3 * 24}};
+  const std::map<std::string, int64_t> expected = {{"difference", 3 * model}, {"loss", 3 * 32}};
   EXPECT_EQ(RunBytes(R"(exchanges {
               point: "difference" rule { name: "every" period: 4 } codec { name: "int8" }
               memory: "error_feedback" mixer { name: "all_gather" } outer { name: "sgd" }
