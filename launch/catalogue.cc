@@ -7,6 +7,7 @@
 
 #include "core/ops/catalogue.h"
 #include "data/dataset.h"
+#include "launch/local_step.h"
 #include "models/attention/token_mixer.h"
 #include "models/models.h"
 #include "optim/lr_schedules.h"
@@ -32,6 +33,7 @@ std::vector<Listing> Catalogue() {
   AppendListings("optimizer", Optimizers(), &listings);
   AppendListings("lr_schedule", LrSchedules(), &listings);
   AppendListings("pipeline_schedule", PipelineSchedules(), &listings);
+  AppendListings("local_step", LocalSteps(), &listings);
   AppendListings("sync_rule", SyncRules(), &listings);
   AppendListings("codec", Codecs(), &listings);
   AppendListings("mixer", Mixers(), &listings);

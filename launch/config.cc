@@ -38,6 +38,7 @@ constexpr absl::string_view kDefaults = R"(
   pipeline_schedule { name: "1f1b" }
   kv_exchange { name: "all_gather" }
   scan { name: "auto" }
+  local_step { name: "plain" }
   data { sequence_length: 256 }
   batch { micro_batch_size: 0 }
   optimizer { name: "adamw" }

@@ -10,6 +10,7 @@
 #include "launch/config.h"
 #include "launch/config_fields.h"
 #include "launch/exchange_config.h"
+#include "launch/local_step.h"
 #include "parallel/sync/sync_rule.h"
 
 namespace trireme {
@@ -213,7 +214,24 @@ class Resolver {
     for (int i = 0; i < config_.exchanges_size(); ++i) {
       RETURN_IF_ERROR(ResolveExchange(absl::StrCat("exchanges.", i), config_.mutable_exchanges(i)));
     }
+    RETURN_IF_ERROR(
+        ResolveComponent("local_step", "local_step", config_.mutable_local_step(), nullptr));
+    RETURN_IF_ERROR(WithPlaceOf("local_step", CheckLocalStep(config_)));
+    RETURN_IF_ERROR(WithPlaceOf("optimizer", CheckFirstMoments("optimizer", config_.optimizer())));
+    for (int i = 0; i < config_.groups_size(); ++i) {
+      const std::string path = absl::StrCat("groups.", i, ".optimizer");
+      if (!config_.groups(i).has_optimizer()) continue;
+      RETURN_IF_ERROR(WithPlaceOf(path, CheckFirstMoments(path, config_.groups(i).optimizer())));
+    }
     return absl::OkStatus();
+  }
+
+  Status CheckFirstMoments(const std::string& path, const Component& optimizer) const {
+    return Annotate(trireme::CheckFirstMoments(config_, optimizer), path);
+  }
+  Status WithPlaceOf(const std::string& path, const Status& status) const {
+    std::string place = Place(absl::StrCat(path, ".name"));
+    return Status(status.code(), absl::StrCat(place, status.message()));
   }
 
   Status ResolveExchange(const std::string& path, RunConfig::Exchange* row) {

@@ -1,10 +1,14 @@
 #include "launch/exchange_config.h"
 
+#include <algorithm>
+
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
 
 #include "core/base/params.h"
 #include "launch/config.h"
+#include "launch/local_step.h"
+#include "optim/onebit_adam.h"
 
 namespace trireme {
 namespace {
@@ -75,6 +79,60 @@ StatusOr<std::vector<ExchangeSpec>> ExchangesOf(const RunConfig& config) {
   }
   if (rows.empty()) rows.push_back(PlainGradientExchange());
   return rows;
+}
+
+Status CheckLocalStep(const RunConfig& config) {
+  const std::string& name = config.local_step().name();
+  const ComponentConfig local = ToComponentConfig(config.local_step());
+  ASSIGN_OR_RETURN(const std::unique_ptr<LocalStep> step, MakeLocalStep(local.name, local.params));
+  const int64_t shares = config.mesh().replica() * config.mesh().shard();
+  const int64_t samples = config.batch().global_batch_size();
+  if (samples % (step->num_batches() * shares) != 0) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "local_step: ", name, " halves a step's samples, and batch.global_batch_size ", samples,
+        " is not divisible by ", step->num_batches(), " times replica=", config.mesh().replica(),
+        " times shard=", config.mesh().shard()));
+  }
+  if (step->adds_up() || config.mesh().replica() == 1) return absl::OkStatus();
+  ASSIGN_OR_RETURN(const std::vector<ExchangeSpec> rows, ExchangesOf(config));
+  const bool plain = std::any_of(rows.begin(), rows.end(), [&](const ExchangeSpec& row) {
+    return row.IsPlainGradient() && row.pattern == "*" && row.from_step < config.num_steps();
+  });
+  if (!plain) return absl::OkStatus();
+  return absl::InvalidArgumentError(absl::StrCat(
+      "local_step: ", name,
+      " makes its gradient after backward, when data parallelism has added up what backward made; "
+      "give exchanges of point parameters or difference, or of point gradient with weights equal"));
+}
+
+Status CheckFirstMoments(const RunConfig& config, const Component& optimizer) {
+  ASSIGN_OR_RETURN(const std::vector<ExchangeSpec> rows, ExchangesOf(config));
+  const auto averages = [](const ExchangeSpec& row) {
+    return row.point == ExchangePoint::kMomentum && row.state == "exp_avg";
+  };
+  const bool takes_moments = optimizer.name() == "onebit_adam";
+  if (!takes_moments) {
+    if (std::none_of(rows.begin(), rows.end(), averages)) return absl::OkStatus();
+    return absl::InvalidArgumentError(
+        absl::StrCat(optimizer.name(),
+                     " would average anew what the exchange of point momentum and state exp_avg "
+                     "has averaged; it is for onebit_adam"));
+  }
+  const ComponentConfig component = ToComponentConfig(optimizer);
+  ASSIGN_OR_RETURN(const Params params,
+                   Params::Create(component.name, kOneBitAdamParams, component.params));
+  const int64_t freeze_step = params.Int("freeze_step");
+  if (freeze_step >= config.num_steps()) return absl::OkStatus();
+  for (const ExchangeSpec& row : rows) {
+    if (averages(row) && row.from_step == freeze_step && row.until_step >= config.num_steps() &&
+        row.momentum == params.Float("beta1")) {
+      return absl::OkStatus();
+    }
+  }
+  return absl::InvalidArgumentError(absl::StrCat(
+      "onebit_adam takes its first moment from an exchange after step ", freeze_step,
+      ", and there is none: exchanges { point: \"momentum\" state: \"exp_avg\" momentum: ",
+      params.Float("beta1"), " from_step: ", freeze_step, " }"));
 }
 
 }  // namespace trireme

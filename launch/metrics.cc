@@ -90,6 +90,10 @@ std::string ToJsonLine(const EvaluationMetrics& metrics) {
   line.Double("validation_loss", metrics.loss);
   if (metrics.bits_per_byte.has_value()) line.Double("bits_per_byte", *metrics.bits_per_byte);
   if (metrics.accuracy.has_value()) line.Double("accuracy", *metrics.accuracy);
+  if (metrics.personal_loss.has_value()) line.Double("personal_loss", *metrics.personal_loss);
+  if (metrics.personal_accuracy.has_value()) {
+    line.Double("personal_accuracy", *metrics.personal_accuracy);
+  }
   line.Int("evaluation_targets", metrics.num_targets);
   line.Double("evaluation_seconds", metrics.seconds);
   return line.Finish();

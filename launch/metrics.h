@@ -41,6 +41,8 @@ struct EvaluationMetrics {
   double loss = 0;
   std::optional<double> bits_per_byte;  // Text.
   std::optional<double> accuracy;       // Where labels are answers.
+  // Of the replicas' own models, beside the one that is trained.
+  std::optional<double> personal_loss, personal_accuracy;
   int64_t num_targets = 0;
   double seconds = 0;
 };

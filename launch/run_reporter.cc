@@ -59,6 +59,12 @@ Status RunReporter::Evaluation(const EvaluationMetrics& metrics) {
   if (metrics.accuracy.has_value()) {
     absl::StrAppendFormat(&text, "  accuracy %.2f %%", 100 * *metrics.accuracy);
   }
+  if (metrics.personal_loss.has_value()) {
+    absl::StrAppendFormat(&text, "  personal loss %.4f", *metrics.personal_loss);
+  }
+  if (metrics.personal_accuracy.has_value()) {
+    absl::StrAppendFormat(&text, "  personal accuracy %.2f %%", 100 * *metrics.personal_accuracy);
+  }
   Line(text);
   return metrics_.has_value() ? metrics_->Write(metrics) : absl::OkStatus();
 }

@@ -43,6 +43,16 @@ std::vector<StateTensor> StateTensors(Trainer& trainer) {
                        local_steps,
                        ReplicaPolicy::kMean});
   }
+  const absl::Span<const Tensor> personal = trainer.local_step().personal();
+  for (size_t i = 0; i < personal.size(); ++i) {
+    if (!personal[i].defined()) continue;
+    const Parameter& parameter = *parameters.parameters()[i];
+    tensors.push_back({{absl::StrCat(parameter.spec.path, "/personal"), parameter.spec.global,
+                        parameter.owned_box, personal[i]},
+                       static_cast<int>(i),
+                       /*of_replica=*/true,
+                       ReplicaPolicy::kMean});
+  }
   for (const Exchanges::Part& part : exchanges.Parts()) {
     const ReplicaPolicy policy = part.resize == ExchangeState::Resize::kSumOverN
                                      ? ReplicaPolicy::kSumOverN
@@ -148,6 +158,7 @@ StatusOr<WarmStart> LoadParameters(const std::string& directory, Trainer& traine
         absl::StrCat(directory, " has no parameter of the model that the config names"));
   }
   RETURN_IF_ERROR(trainer.exchanges().Restart());
+  RETURN_IF_ERROR(CatchFailure([&] { trainer.local_step().Restart(parameters); }));
   RETURN_IF_ERROR(trainer.Resume(0));
   return result;
 }

@@ -166,6 +166,12 @@ class Run {
     if (report.loss.bytes > 0) metrics.bits_per_byte = report.bits_per_byte();
     metrics.accuracy = report.accuracy;
     metrics.num_targets = report.loss.count;
+    ASSIGN_OR_RETURN(const auto personal,
+                     trainer_->EvaluatePersonal(config_.evaluation().num_batches()));
+    if (personal.has_value()) {
+      metrics.personal_loss = personal->mean_loss();
+      metrics.personal_accuracy = personal->accuracy;
+    }
     metrics.seconds = absl::ToDoubleSeconds(absl::Now() - start);
     return reporter_->Evaluation(metrics);
   }

@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <numbers>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
@@ -46,13 +45,6 @@ StatusOr<std::vector<UpdateGroup>> MakeGroups(const RunConfig& config) {
   const bool all_named = !groups.empty() && groups.back().pattern == "*";
   if (!all_named) RETURN_IF_ERROR(add("*", config.optimizer(), 1, true));
   return groups;
-}
-
-int64_t CountCorrect(const Tensor& logits, const Tensor& labels) {
-  const std::vector<double> guesses = ArgMax(logits, -1).ToVector(), truths = labels.ToVector();
-  int64_t correct = 0;
-  for (size_t i = 0; i < truths.size(); ++i) correct += guesses[i] == truths[i];
-  return correct;
 }
 
 }  // namespace
@@ -115,10 +107,6 @@ DataShape DataShapeOf(const Dataset& dataset) {
   return {.num_features = dataset.feature_shape().numel(), .num_classes = dataset.num_classes()};
 }
 
-double EvaluationReport::bits_per_byte() const {
-  return loss.bytes == 0 ? 0 : loss.sum / std::numbers::ln2 / static_cast<double>(loss.bytes);
-}
-
 StatusOr<DType> ComputeDType(absl::string_view name) {
   if (name == "f32") return DType::kF32;
   if (name == "bf16") return DType::kBF16;
@@ -160,8 +148,9 @@ Status Trainer::Init(const ModelBuilder& builder) {
   sharding_ = std::make_unique<ShardedParameters>(parameters, inside.owners, zero_stage == 3);
   RETURN_IF_ERROR(sharding_->Refresh());
   ASSIGN_OR_RETURN(update_, ParameterUpdate::Create(parameters, std::move(groups)));
-  batch_options_ = {config_.batch().global_batch_size(), config_.batch().micro_batch_size(),
-                    config_.bucket_bytes(), zero_stage};
+  RETURN_IF_ERROR(MakeLocalStepOf());
+  batch_options_ = {config_.batch().global_batch_size() / local_step_->num_batches(),
+                    config_.batch().micro_batch_size(), config_.bucket_bytes(), zero_stage};
   executor_ = std::make_unique<Executor>(*model_, ExecutorOptions{config_.recompute()},
                                          std::move(stages), sharding_.get());
   RETURN_IF_ERROR(CatchFailure([&] {
@@ -193,6 +182,12 @@ Status Trainer::MakeExchanges() {
                          mesh_->inside().whole, mesh_->Coordinate(Axis::kTensor),
                          static_cast<uint64_t>(config_.seed()), times, state}));
   return absl::OkStatus();
+}
+
+Status Trainer::MakeLocalStepOf() {
+  const ComponentConfig local = ToComponentConfig(config_.local_step());
+  ASSIGN_OR_RETURN(local_step_, MakeLocalStep(local.name, local.params));
+  return CatchFailure([&] { local_step_->Start(model_->parameters()); });
 }
 
 // The model as every rank of the tensor axis declares it, and this rank's kept.
@@ -281,19 +276,20 @@ std::string Trainer::ScanChoice() const {
 
 void Trainer::StartPrefetch() {
   const int rank = mesh_->share(), size = mesh_->num_shares();
-  const int64_t per_step = MicroBatches(batch_options_, rank, size, 0).size();
+  const int64_t per_batch = MicroBatches(batch_options_, rank, size, 0).size();
   const Sampler sampler(dataset_.num_samples(Split::kTrain), config_.seed());
-  const auto make = [this, sampler, rank, size, per_step](int64_t i) -> StatusOr<HostBatch> {
-    const std::vector<WorkItem> items = MicroBatches(batch_options_, rank, size, i / per_step);
+  const auto make = [this, sampler, rank, size, per_batch](int64_t i) -> StatusOr<HostBatch> {
+    const std::vector<WorkItem> items = MicroBatches(batch_options_, rank, size, i / per_batch);
     std::vector<SampleRef> samples;
-    for (const int64_t sample : items[i % per_step].samples) samples.push_back(sampler.At(sample));
+    for (const int64_t sample : items[i % per_batch].samples) samples.push_back(sampler.At(sample));
     HostBatch batch;
     RETURN_IF_ERROR(dataset_.Fill(Split::kTrain, samples, &batch));
     return batch;
   };
-  prefetcher_ = std::make_unique<Prefetcher>(make, step_ * per_step,
-                                             std::max(config_.num_steps(), step_ + 1) * per_step,
-                                             kPrefetchedBatches);
+  const int64_t items_of_step = per_batch * local_step_->num_batches();
+  prefetcher_ = std::make_unique<Prefetcher>(
+      make, step_ * items_of_step, std::max(config_.num_steps(), step_ + 1) * items_of_step,
+      kPrefetchedBatches);
 }
 
 StatusOr<Batch> Trainer::Load(const WorkItem& item, double* flops) {
@@ -316,24 +312,45 @@ StatusOr<std::vector<CompletedJob>> Trainer::Exchange(absl::Span<const LossSum> 
 
 StatusOr<StepReport> Trainer::Step() {
   StepReport report;
-  ForwardContext context;
-  context.step = step_;
-  context.training = true;
-  context.seed = config_.seed();
   double flops = 0;
-  const auto load = [&](const WorkItem& item) { return Load(item, &flops); };
-  exchange_->set_over_replicas(exchanges_->AddsGradientsUp(step_));
-  const std::vector<WorkItem> items = exchange_->Plan(step_);
-  ASSIGN_OR_RETURN(const RoundReport round, executor_->Run(items, load, context, *exchange_));
-  phases_.Add(Phase::kData, round.load);
-  phases_.Add(Phase::kForward, round.forward);
-  phases_.Add(Phase::kBackward, round.backward);
-  phases_.Add(Phase::kExchangeWait, round.wait);
-  ASSIGN_OR_RETURN(const std::vector<CompletedJob> jobs, Exchange(round.losses));
+  std::vector<KeptBatch> kept(local_step_->num_batches());
+  const auto gradients = [&](int batch, bool plain) {
+    return Gradients(batch, plain, &kept[batch], &flops);
+  };
+  ASSIGN_OR_RETURN(const std::vector<CompletedJob> jobs,
+                   local_step_->Run({model_->parameters(), gradients, [this] {
+                                       const PhaseScope scope(phases_, Phase::kOptimizer);
+                                       return RefreshParameters();
+                                     }}));
   for (const CompletedJob& job : jobs) RETURN_IF_ERROR(Apply(job, &report));
   report.flops = flops * mesh_->num_shares();  // Equal shares, up to one sample.
   report.step = ++step_;
   return report;
+}
+
+StatusOr<std::vector<CompletedJob>> Trainer::Gradients(int batch, bool plain, KeptBatch* kept,
+                                                       double* flops) {
+  ForwardContext context;
+  context.step = step_;
+  context.training = true;
+  context.seed = config_.seed();
+  const bool again = !kept->items.empty();
+  size_t next = 0;
+  const auto load = [&](const WorkItem& item) -> StatusOr<Batch> {
+    if (again) return kept->items[next++];
+    ASSIGN_OR_RETURN(Batch loaded, Load(item, &kept->flops));
+    if (local_step_->repeats_batches()) kept->items.push_back(loaded);
+    return loaded;
+  };
+  exchange_->set_over_replicas(plain && exchanges_->AddsGradientsUp(step_));
+  const std::vector<WorkItem> items = exchange_->Plan(step_ * local_step_->num_batches() + batch);
+  ASSIGN_OR_RETURN(const RoundReport round, executor_->Run(items, load, context, *exchange_));
+  *flops += kept->flops;
+  phases_.Add(Phase::kData, round.load);
+  phases_.Add(Phase::kForward, round.forward);
+  phases_.Add(Phase::kBackward, round.backward);
+  phases_.Add(Phase::kExchangeWait, round.wait);
+  return Exchange(round.losses);
 }
 
 Status Trainer::Apply(const CompletedJob& job, StepReport* report) {
@@ -367,8 +384,10 @@ Status Trainer::Apply(const CompletedJob& job, StepReport* report) {
   const bool is_of_all = exchanges_->AddsGradientsUp(step_) || exchanges_->HasGradientRows(step_);
   report->num_tokens = loss.count * (is_of_all ? 1 : mesh_->replica().size());
   report->learning_rate = schedule_.LearningRate(step_);
-  update_->Step(*job.gradients, report->learning_rate,
-                mean * ClipFactor(report->grad_norm, config_.clip_norm()));
+  RETURN_IF_ERROR(CatchFailure([&] {
+    update_->Step(*job.gradients, report->learning_rate,
+                  mean * ClipFactor(report->grad_norm, config_.clip_norm()));
+  }));
   ASSIGN_OR_RETURN(const bool exchanged, exchanges_->AfterUpdate(step_ + 1, job.loss));
   return exchanged ? RefreshParameters() : sharding_->Refresh();
 }
@@ -392,8 +411,10 @@ StatusOr<std::string> Trainer::FindNonFinite(const UnitTensors& gradients) {
     alone = MakeSelfCommunicator();
     who = alone.get();
   }
-  ASSIGN_OR_RETURN(std::string first, FirstNonFinite(*model_, *executor_, exchange_->Plan(step_),
-                                                     load, context, gradients, *who, device_));
+  const int batches = local_step_->num_batches();
+  const std::vector<WorkItem> items = exchange_->Plan(step_ * batches + batches - 1);
+  ASSIGN_OR_RETURN(std::string first, FirstNonFinite(*model_, *executor_, items, load, context,
+                                                     gradients, *who, device_));
   if (!is_of_all) absl::StrAppend(&first, " of replica ", mesh_->replica().rank());
   return first;
 }
@@ -406,78 +427,6 @@ StatusOr<Batch> Trainer::Fill(Split split, absl::Span<const SampleRef> samples) 
   Batch batch;
   RETURN_IF_ERROR(CatchFailure([&] { batch = ToDevice(host, device_); }));
   return batch;
-}
-
-// In the middle of a round what is scored is the mean of the replicas: what a run would end with.
-StatusOr<EvaluationReport> Trainer::Evaluate(int64_t num_batches) {
-  const PhaseScope scope(phases_, Phase::kEvaluation);
-  if (exchanges_->in_agreement()) return EvaluateParameters(num_batches);
-  std::vector<Tensor> own, slices;
-  RETURN_IF_ERROR(CatchFailure([&] {
-    for (const auto& parameter : model_->parameters().parameters()) {
-      if (parameter->spec.frozen) continue;
-      slices.push_back(parameter->owned);
-      own.push_back(parameter->owned.CopyTo(parameter->owned.dtype(), MemoryKind::kCommunication,
-                                            "replica's parameters"));
-    }
-  }));
-  const int replicas = mesh_->replica().size();
-  RoundEnd end;
-  end.weights.assign(replicas, 1.0 / replicas);
-  const std::unique_ptr<RoundExchange> mean =
-      MakeDirectMean(mesh_->replica(), device_, slices, "evaluation");
-  RETURN_IF_ERROR(mean->Send(end));
-  RETURN_IF_ERROR(mean->Apply(end));
-  RETURN_IF_ERROR(RefreshParameters());
-  StatusOr<EvaluationReport> report = EvaluateParameters(num_batches);
-  RETURN_IF_ERROR(CatchFailure([&] {
-    for (size_t i = 0; i < slices.size(); ++i) slices[i].CopyFrom(own[i]);
-  }));
-  RETURN_IF_ERROR(RefreshParameters());
-  return report;
-}
-
-StatusOr<EvaluationReport> Trainer::EvaluateParameters(int64_t num_batches) {
-  const int64_t batch_size = config_.batch().global_batch_size();
-  int64_t num_samples = dataset_.num_samples(Split::kValidation);
-  if (num_batches > 0) num_samples = std::min(num_samples, num_batches * batch_size);
-  AllReduceOptions options = batch_options_;
-  options.global_batch_size = num_samples;
-  if (options.micro_batch_size == 0) {
-    options.micro_batch_size = std::max<int64_t>(1, batch_size / mesh_->num_shares());
-  }
-  std::vector<WorkItem> items = MicroBatches(options, mesh_->share(), mesh_->num_shares(), 0);
-  // Ranks that gather parameters from each other do so as often: the first share has the most.
-  if (config_.mesh().zero_stage() == 3) {
-    items.resize(MicroBatches(options, 0, mesh_->num_shares(), 0).size());
-  }
-
-  const auto load = [&](const WorkItem& item) -> StatusOr<Batch> {
-    std::vector<SampleRef> samples;
-    for (const int64_t i : item.samples) samples.push_back({i, i});
-    return Fill(Split::kValidation, samples);
-  };
-  LossSum sum;
-  int64_t correct = 0;
-  const auto score = [&](const Tensor& hidden, const Batch& batch, const ForwardContext& context) {
-    const Tensor loss = model_->RunUnit(model_->num_units() - 1, hidden, batch, context);
-    sum.Add({loss.Item(), batch.num_targets, batch.num_bytes});
-    if (dataset_.has_accuracy()) {
-      correct += CountCorrect(model_->Logits(hidden, batch, context), batch.labels);
-    }
-  };
-  RETURN_IF_ERROR(executor_->Evaluate(items, load, {}, score));
-  double sums[] = {sum.sum, static_cast<double>(sum.count), static_cast<double>(sum.bytes),
-                   static_cast<double>(correct)};
-  RETURN_IF_ERROR(SumOver(mesh_->inside().losses, device_, "evaluation", absl::MakeSpan(sums)));
-  RETURN_IF_ERROR(SumOver(&mesh_->replica(), device_, "evaluation", absl::MakeSpan(sums)));
-  EvaluationReport report;
-  report.loss = {sums[0], static_cast<int64_t>(sums[1]), static_cast<int64_t>(sums[2])};
-  if (report.loss.count == 0) {
-    return absl::FailedPreconditionError("the validation split has no label to predict");
-  }
-  if (dataset_.has_accuracy()) report.accuracy = sums[3] / sums[1];
-  return report;
 }
 
 }  // namespace trireme

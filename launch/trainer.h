@@ -10,6 +10,7 @@
 #include "core/device/device.h"
 #include "data/dataset.h"
 #include "data/prefetch.h"
+#include "launch/local_step.h"
 #include "launch/phase_timer.h"
 #include "launch/run_config.pb.h"
 #include "models/models.h"
@@ -68,6 +69,8 @@ class Trainer {
   // The mean over the first num_batches batches (0: all) of the validation split, shared by the
   // ranks.
   StatusOr<EvaluationReport> Evaluate(int64_t num_batches);
+  // The same of personal models, each replica's on its share; nullopt when the local step has none.
+  StatusOr<std::optional<EvaluationReport>> EvaluatePersonal(int64_t num_batches);
 
   int64_t step() const { return step_; }
   // Continues from `step` steps done; owned slices and states were filled by the caller.
@@ -75,6 +78,7 @@ class Trainer {
 
   Model& model() { return *model_; }
   ParameterUpdate& update() { return *update_; }
+  LocalStep& local_step() { return *local_step_; }
   Executor& executor() { return *executor_; }
 
  private:
@@ -87,12 +91,22 @@ class Trainer {
   Status CheckKernels() const;
   Status MakeModelOf(const DataShape& data, const ModelBuilder& builder);
   StatusOr<PipelineOptions> CutIntoStages(const PipelineShape& pipeline);
+  Status MakeLocalStepOf();
   void StartPrefetch();
+  // What a local step asks for; `kept` has the batches of this step that may be asked for again.
+  struct KeptBatch {
+    std::vector<Batch> items;
+    double flops = 0;
+  };
+  StatusOr<std::vector<CompletedJob>> Gradients(int batch, bool plain, KeptBatch* kept,
+                                                double* flops);
   StatusOr<Batch> Load(const WorkItem& item, double* flops);
   StatusOr<std::vector<CompletedJob>> Exchange(absl::Span<const LossSum> losses);
   Status Apply(const CompletedJob& job, StepReport* report);
   StatusOr<Batch> Fill(Split split, absl::Span<const SampleRef> samples);
   Status RefreshParameters();
+  StatusOr<EvaluationReport> EvaluateInstead(int64_t num_batches,
+                                             const std::function<Status()>& replace);
   StatusOr<EvaluationReport> EvaluateParameters(int64_t num_batches);
   StatusOr<std::string> FindNonFinite(const UnitTensors& gradients);
 
@@ -108,6 +122,7 @@ class Trainer {
   std::unique_ptr<ShardedParameters> sharding_;
   std::optional<ParameterUpdate> update_;
   LrSchedule schedule_;
+  std::unique_ptr<LocalStep> local_step_;
   std::unique_ptr<AllReduceExchange> exchange_;
   std::unique_ptr<Exchanges> exchanges_;
   std::unique_ptr<Executor> executor_;

@@ -1,6 +1,7 @@
 #include "optim/optimizer.h"
 
 #include "optim/adamw.h"
+#include "optim/onebit_adam.h"
 #include "optim/sgd.h"
 
 namespace trireme {

@@ -157,8 +157,9 @@ Status CheckExchange(const ExchangeSpec& spec, int num_replicas) {
       return Wrong("fragments, delay and keep_local are for point difference, not ", point);
     }
   }
-  if (spec.point != ExchangePoint::kParameters && !spec.state.empty()) {
-    return Wrong("state: ", spec.state, " is for point parameters, not ", point);
+  if (spec.point != ExchangePoint::kParameters && spec.point != ExchangePoint::kMomentum &&
+      !spec.state.empty()) {
+    return Wrong("state: ", spec.state, " is for point parameters or momentum, not ", point);
   }
   if (spec.point == ExchangePoint::kParameters &&
       (spec.codec.name != "identity" || spec.memory != ExchangeMemory::kNone)) {
@@ -198,8 +199,9 @@ std::vector<bool> ParametersOf(absl::Span<const ExchangeSpec> rows, int row,
   std::vector<bool> taken(paths.size());
   for (int r = 0; r <= row; ++r) {
     const ExchangeSpec& other = rows[r];
-    const bool same_object =
-        other.state == mine.state && other.is_of_gradients() == mine.is_of_gradients();
+    // A moving average of gradients takes their place, wherever it lives.
+    const bool same_object = other.is_of_gradients() == mine.is_of_gradients() &&
+                             (mine.is_of_gradients() || other.state == mine.state);
     if (r < row && !(same_object && StepsOverlap(other, mine))) continue;
     for (size_t p = 0; p < paths.size(); ++p) {
       const bool matches = MatchesPattern(other.pattern, paths[p]);

@@ -31,7 +31,8 @@ enum class ExchangeMemory : uint8_t {
 struct ExchangeSpec {
   ExchangePoint point = ExchangePoint::kGradient;
   std::string pattern = "*";  // Of parameter paths.
-  std::string state;          // kParameters: of the optimizer; empty: the parameters themselves.
+  // Of the optimizer. kParameters: in the parameters' place; kMomentum: where the average lives.
+  std::string state;
   ComponentConfig rule = {"every", {{"period", "1"}}, {}};
   ComponentConfig codec = {"identity", {}, {}};
   ComponentConfig mixer = {"all_reduce", {}, {}};

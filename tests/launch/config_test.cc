@@ -32,6 +32,7 @@ std::vector<Listing> Catalogue() {
           {"pipeline_schedule", "1f1b", "early", {}},
           {"kv_exchange", "all_gather", "all", {}},
           {"scan", "auto", "the fastest", {}},
+          {"local_step", "plain", "the gradient", {}},
           {"dataset", "text", "bytes", kTextParams}};
 }
 

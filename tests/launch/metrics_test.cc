@@ -50,6 +50,13 @@ TEST(MetricsTest, LinesAreJson) {
   EXPECT_EQ(ToJsonLine(evaluation),
             R"({"step":12,"validation_loss":2.25,"bits_per_byte":3.5,"evaluation_targets":100,)"
             R"("evaluation_seconds":0.0})");
+  evaluation.accuracy = 0.5;
+  evaluation.personal_loss = 2;
+  evaluation.personal_accuracy = 0.75;
+  EXPECT_EQ(ToJsonLine(evaluation),
+            R"({"step":12,"validation_loss":2.25,"bits_per_byte":3.5,"accuracy":0.5,)"
+            R"("personal_loss":2.0,"personal_accuracy":0.75,"evaluation_targets":100,)"
+            R"("evaluation_seconds":0.0})");
 }
 
 TEST(MetricsTest, WhatIsNotFiniteIsNullWithANote) {

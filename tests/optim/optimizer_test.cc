@@ -78,6 +78,69 @@ TEST(OptimizerTest, FirstStepOfAdamWIsTheSignOfTheGradient) {
   EXPECT_NEAR(slice.owned.ToVector()[1], 0.01, 1e-6);
 }
 
+// Adam in the first two of three steps; in the third the gradient is the first moment.
+TEST(OptimizerTest, OneBitAdam) {
+  const double b1 = 0.8, b2 = 0.9, eps = 1e-3, lr = 0.1, decay = 0.3;
+  ExpectFollows("onebit_adam",
+                {{"beta1", "0.8"}, {"beta2", "0.9"}, {"epsilon", "1e-3"}, {"freeze_step", "2"}}, lr,
+                decay, 0.5, [&](auto& p, const auto& g, auto& states, int64_t t) {
+                  for (size_t i = 0; i < p.size(); ++i) {
+                    double &m = states[0][i], &v = states[1][i];
+                    m = t <= 2 ? b1 * m + (1 - b1) * g[i] : g[i];
+                    if (t <= 2) v = b2 * v + (1 - b2) * g[i] * g[i];
+                    p[i] -= lr * (m / (std::sqrt(v) + eps) + decay * p[i]);
+                  }
+                });
+}
+
+// Fed with moving averages, it is Adam with a second moment that no longer changes.
+TEST(OptimizerTest, FrozenOneBitAdamIsAdamWithAFixedSecondMoment) {
+  auto device = testing::MakeTestDevice();
+  const double b1 = 0.9, eps = 1e-8, lr = 0.01;
+  auto optimizer = MakeOptimizer("onebit_adam", {{"freeze_step", "3"}});
+  UpdateSlice slice;
+  slice.owned = RandomTensor(*device, {501}, 1);
+  slice.states = {Tensor::Zeros(*device, {501}, DType::kF64),
+                  Tensor::Zeros(*device, {501}, DType::kF64)};
+  slice.learning_rate = lr;
+  for (int64_t step = 1; step <= 3; ++step) {
+    slice.grad = RandomTensor(*device, {501}, 100 + step);
+    (*optimizer)->Update({slice}, 1, step);
+  }
+  std::vector<double> p = slice.owned.ToVector(), m = slice.states[0].ToVector();
+  const std::vector<double> v = slice.states[1].ToVector();
+  for (int64_t step = 4; step <= 6; ++step) {
+    const std::vector<double> g = RandomTensor(*device, {501}, 100 + step).ToVector();
+    for (size_t i = 0; i < p.size(); ++i) {
+      m[i] = b1 * m[i] + (1 - b1) * g[i];
+      p[i] -= lr * m[i] / (std::sqrt(v[i]) + eps);
+    }
+    slice.grad = Tensor::FromVector(*device, {501}, m, DType::kF64);
+    (*optimizer)->Update({slice}, 1, step);
+    EXPECT_EQ(slice.states[0].ToVector(), m);
+    const std::vector<double> actual = slice.owned.ToVector();
+    for (size_t i = 0; i < p.size(); ++i) ASSERT_NEAR(actual[i], p[i], 1e-14) << i;
+  }
+  EXPECT_EQ(slice.states[1].ToVector(), v);
+}
+
+TEST(OptimizerTest, OneBitAdamLeavesAloneWhatNeverHadAGradient) {
+  auto device = testing::MakeTestDevice();
+  auto optimizer = MakeOptimizer("onebit_adam", {{"freeze_step", "1"}});
+  UpdateSlice slice;
+  slice.owned = Tensor::FromVector(*device, {2}, {1, 2}, DType::kF32);
+  slice.states = {Tensor::Zeros(*device, {2}, DType::kF32),
+                  Tensor::Zeros(*device, {2}, DType::kF32)};
+  slice.learning_rate = 0.01;
+  slice.grad = Tensor::FromVector(*device, {2}, {0, 0.5}, DType::kF32);
+  (*optimizer)->Update({slice}, 1, 1);
+  slice.grad = Tensor::FromVector(*device, {2}, {0.25, 0.25}, DType::kF32);  // Of a sign codec.
+  (*optimizer)->Update({slice}, 1, 2);
+  EXPECT_EQ(slice.owned.ToVector()[0], 1);
+  EXPECT_EQ(slice.states[0].ToVector()[0], 0);
+  EXPECT_LT(slice.owned.ToVector()[1], 2);
+}
+
 void ExpectSgd(double momentum, double dampening, bool nesterov) {
   const double lr = 0.1, decay = 0.2;
   ExpectFollows("sgd",
