@@ -29,8 +29,11 @@ class Run {
     while (trainer_->step() < config_.num_steps()) {
       RETURN_IF_ERROR(OneStep());
       const int64_t step = trainer_->step();
-      ASSIGN_OR_RETURN(const int signal, AgreeOnStopSignal());
       const bool last = step == config_.num_steps();
+      int signal = 0;
+      if (last || MeetsOthers(step)) {
+        ASSIGN_OR_RETURN(signal, AgreeOnStopSignal());
+      }
       if (last || Due(config_.evaluation().every())) RETURN_IF_ERROR(EvaluateNow());
       if (last || signal != 0 || Due(config_.checkpoint().every())) RETURN_IF_ERROR(Save());
       if (signal != 0 && !last) {
@@ -147,6 +150,15 @@ class Run {
     metrics.rounds = exchanged.rounds;
     metrics.replica_divergence = exchanged.divergence;
     return reporter_->Step(metrics);
+  }
+
+  // Whether ranks agree on signals after this step: inside a round a replica does not wait for the
+  // others at every step.
+  bool MeetsOthers(int64_t step) const {
+    constexpr int64_t kStepsBetween = 8;
+    const Exchanges& exchanges = trainer_->exchanges();
+    return !exchanges.has_local_steps() || exchanges.report().rounds > 0 ||
+           step % kStepsBetween == 0;
   }
 
   // A signal may reach some ranks only, and at different times.
