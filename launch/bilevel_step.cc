@@ -42,10 +42,10 @@ class BilevelStep : public LocalStep {
       has_upper |= is_upper_.back();
     }
     if (!has_lower || !has_upper) {
-      ThrowIfError(absl::InvalidArgumentError(
-          absl::StrCat("local_step.upper: '", upper_pattern_, "' matches ",
-                       has_upper ? "every" : "no", " parameter that is trained; bilevel needs "
-                       "some above and some below")));
+      ThrowIfError(absl::InvalidArgumentError(absl::StrCat(
+          "local_step.upper: '", upper_pattern_, "' matches ", has_upper ? "every" : "no",
+          " parameter that is trained; bilevel needs "
+          "some above and some below")));
     }
     original_.Allocate(parameters, MemoryKind::kOptimizer, "parameters before lower steps");
     base_.Allocate(parameters, MemoryKind::kOptimizer, "parameters after lower steps");
