@@ -88,6 +88,24 @@ TEST_P(SyncConfigsTest, ReplicasAgreeWhenTheySaySo) {
   }
 }
 
+// Personal models are scored beside the common one.
+TEST_P(SyncConfigsTest, LossFalls) {
+  const RunConfig config = testing::ResolvedConfig(text_, kReplicas, {});
+  testing::OnTrainers(config, kReplicas, [&](const testing::TrainerRank& rank) -> Status {
+    ASSIGN_OR_RETURN(const EvaluationReport before, rank.trainer.Evaluate(0));
+    for (int64_t step = 0; step < num_steps_; ++step) {
+      RETURN_IF_ERROR(rank.trainer.Step().status());
+    }
+    ASSIGN_OR_RETURN(const EvaluationReport after, rank.trainer.Evaluate(0));
+    EXPECT_LT(after.mean_loss(), before.mean_loss() - 0.3);
+    ASSIGN_OR_RETURN(const auto personal, rank.trainer.EvaluatePersonal(0));
+    EXPECT_EQ(personal.has_value(), GetParam() == "pfedme");
+    const double own = personal.has_value() ? personal->mean_loss() : 0;
+    EXPECT_LT(own, before.mean_loss() - 0.3);
+    return absl::OkStatus();
+  });
+}
+
 // A run that is saved anywhere in a round and goes on is the run that was not; replicas are alone,
 // or two ranks that cut the blocks of codecs.
 TEST_P(SyncConfigsTest, ResumesToTheBit) {
