@@ -95,14 +95,13 @@ Status Exchanges::AddRow(int index) {
   return absl::OkStatus();
 }
 
-Status Exchanges::AddRounds(const Row& row, const std::vector<int>& parameters) {
+Status Exchanges::AddRounds(Row& row, const std::vector<int>& parameters) {
   const ExchangeSpec& spec = *row.spec;
   RunTimes times = context_.times;
   times.first_step = spec.from_step;
   times.num_steps = std::min(times.num_steps, spec.until_step);
   if (times.first_step >= times.num_steps) return absl::OkStatus();  // It begins after the run.
-  ASSIGN_OR_RETURN(const_cast<Row&>(row).rule,
-                   MakeSyncRule(spec.rule.name, spec.rule.params, times.num_steps));
+  ASSIGN_OR_RETURN(row.rule, MakeSyncRule(spec.rule.name, spec.rule.params, times.num_steps));
   for (int64_t fragment = 0; fragment < spec.fragments; ++fragment) {
     std::vector<int> chosen;
     for (const int i : parameters) {

@@ -127,7 +127,7 @@ class Exchanges {
         exchanged_at_(context.parameters.parameters().size(), 0),
         agrees_(context.parameters.parameters().size(), true) {}
   Status AddRow(int index);
-  Status AddRounds(const Row& row, const std::vector<int>& parameters);
+  Status AddRounds(Row& row, const std::vector<int>& parameters);
   StatusOr<std::unique_ptr<RoundExchange>> MakeRound(const Row& row,
                                                      const std::vector<int>& chosen);
   StatusOr<BlockedSlices> MakeSlices(const Row& row, const std::vector<int>& chosen,
