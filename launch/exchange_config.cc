@@ -13,6 +13,10 @@
 namespace trireme {
 namespace {
 
+Status AtField(const char* field, const Status& status) {
+  return Status(status.code(), absl::StrCat(field, ": ", status.message()));
+}
+
 // equal, tokens, or a number for each replica.
 Status ParseWeights(const std::string& text, ExchangeSpec* spec) {
   spec->token_weights = text == "tokens";
@@ -38,7 +42,9 @@ StatusOr<ExchangeSpec> ToExchangeSpec(const RunConfig::Exchange& row) {
     return absl::InvalidArgumentError(
         "point: is required; gradient, momentum, parameters or difference");
   }
-  ASSIGN_OR_RETURN(spec.point, ParseExchangePoint(row.point()));
+  const auto point = ParseExchangePoint(row.point());
+  if (!point.ok()) return AtField("point", point.status());
+  spec.point = *point;
   if (row.has_pattern()) spec.pattern = row.pattern();
   spec.state = row.state();
   if (row.has_rule()) spec.rule = ToComponentConfig(row.rule());
@@ -46,7 +52,9 @@ StatusOr<ExchangeSpec> ToExchangeSpec(const RunConfig::Exchange& row) {
   if (row.has_mixer()) spec.mixer = ToComponentConfig(row.mixer());
   if (row.has_outer()) spec.outer = ToComponentConfig(row.outer());
   if (row.has_memory()) {
-    ASSIGN_OR_RETURN(spec.memory, ParseExchangeMemory(row.memory()));
+    const auto memory = ParseExchangeMemory(row.memory());
+    if (!memory.ok()) return AtField("memory", memory.status());
+    spec.memory = *memory;
   }
   if (row.has_memory_decay()) {
     if (spec.memory != ExchangeMemory::kErrorFeedback) {

@@ -5,8 +5,20 @@
 #include "absl/strings/str_join.h"
 
 #include "core/io/file.h"
+#include "launch/checkpoint/checkpoint_dir.h"
 
 namespace trireme {
+namespace {
+
+// A run that ended before its first step, for a config that could not be, is none.
+StatusOr<bool> HoldsRun(const std::string& run_dir) {
+  if (!PathExists(ConfigPath(run_dir))) return false;
+  if (PathExists(MetricsPath(run_dir))) return true;
+  ASSIGN_OR_RETURN(const std::vector<int64_t> steps, ListCheckpoints(CheckpointsDir(run_dir)));
+  return !steps.empty();
+}
+
+}  // namespace
 
 std::string ConfigPath(absl::string_view run_dir) { return JoinPath(run_dir, "config.textproto"); }
 std::string MetricsPath(absl::string_view run_dir) { return JoinPath(run_dir, "metrics.jsonl"); }
@@ -18,7 +30,7 @@ std::string CheckpointsDir(absl::string_view run_dir) { return JoinPath(run_dir,
 
 StatusOr<ResumeFrom> DecideResume(const RunConfig& config, absl::string_view resume) {
   const std::string& run_dir = config.run_dir();
-  const bool holds_run = PathExists(ConfigPath(run_dir));
+  ASSIGN_OR_RETURN(const bool holds_run, HoldsRun(run_dir));
   if (resume == "never" && holds_run) {
     return absl::AlreadyExistsError(absl::StrCat(
         run_dir, " holds a run; continue it with --resume auto, or give another --run_dir"));

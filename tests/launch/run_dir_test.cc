@@ -29,6 +29,11 @@ class RunDirTest : public ::testing::Test {
                               const std::vector<std::string>& sets = {}) {
     return DecideResume(Config(sets).config, resume);
   }
+  // A run that has come to its first step.
+  void Begin() {
+    ASSERT_TRUE(PrepareRunDir(Config()).ok());
+    ASSERT_TRUE(WriteFileAtomically(MetricsPath(run_dir_), "").ok());
+  }
   std::string run_dir_;
 };
 
@@ -41,8 +46,14 @@ TEST_F(RunDirTest, AnEmptyFolderStarts) {
   EXPECT_EQ(*Decide("never"), ResumeFrom::kStart);
 }
 
-TEST_F(RunDirTest, ARunGoesOn) {
+TEST_F(RunDirTest, ARunThatNeverBeganIsNone) {
   ASSERT_TRUE(PrepareRunDir(Config()).ok());
+  EXPECT_EQ(*Decide("auto", {"model.width=4"}), ResumeFrom::kStart);
+  EXPECT_EQ(*Decide("never"), ResumeFrom::kStart);
+}
+
+TEST_F(RunDirTest, ARunGoesOn) {
+  Begin();
   EXPECT_TRUE(PathExists(LogsDir(run_dir_)));
   EXPECT_TRUE(PathExists(CheckpointsDir(run_dir_)));
   EXPECT_EQ(*Decide("auto"), ResumeFrom::kNewest);
@@ -53,7 +64,7 @@ TEST_F(RunDirTest, ARunGoesOn) {
 }
 
 TEST_F(RunDirTest, ARunOfAnotherConfigIsRefusedByName) {
-  ASSERT_TRUE(PrepareRunDir(Config()).ok());
+  Begin();
   for (const char* resume : {"auto", "some/checkpoint"}) {
     const Status status = Decide(resume, {"model.width=4", "seed=2"}).status();
     EXPECT_EQ(status.code(), absl::StatusCode::kFailedPrecondition);
