@@ -355,15 +355,18 @@ StatusOr<std::vector<CompletedJob>> Trainer::Gradients(int batch, bool plain, Ke
 
 Status Trainer::Apply(const CompletedJob& job, StepReport* report) {
   const PhaseScope scope(phases_, Phase::kOptimizer);
-  if (job.loss.count == 0) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("step ", step_ + 1, ": the batch has no label to predict"));
-  }
   LossSum loss = job.loss;
-  double mean = 1 / static_cast<double>(loss.count);
-  if (exchanges_->HasGradientRows(step_)) {
+  double mean = 1 / static_cast<double>(std::max<int64_t>(1, loss.count));
+  const bool has_rows = exchanges_->HasGradientRows(step_);
+  if (has_rows) {
     RETURN_IF_ERROR(exchanges_->MeanGradients(step_, *job.gradients, &loss));
     mean = 1;
+  }
+  // A replica alone may have samples without a label: then its gradient is zero.
+  const bool is_of_all = has_rows || exchanges_->AddsGradientsUp(step_);
+  if (is_of_all && loss.count == 0) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("step ", step_ + 1, ": the batch has no label to predict"));
   }
   double squares = 0;
   RETURN_IF_ERROR(CatchFailure([&] {
@@ -371,7 +374,7 @@ Status Trainer::Apply(const CompletedJob& job, StepReport* report) {
         SumOfCountedSquares(model_->parameters(), *job.gradients, mesh_->Coordinate(Axis::kTensor));
   }));
   RETURN_IF_ERROR(SumOver(mesh_->inside().whole, device_, "gradient norm", {&squares, 1}));
-  report->loss = loss.sum / static_cast<double>(loss.count);
+  report->loss = loss.sum / static_cast<double>(std::max<int64_t>(1, loss.count));
   report->grad_norm = mean * std::sqrt(squares);
   if (!std::isfinite(report->loss) || !std::isfinite(report->grad_norm)) {
     ASSIGN_OR_RETURN(const std::string first, FindNonFinite(*job.gradients));
@@ -381,7 +384,6 @@ Status Trainer::Apply(const CompletedJob& job, StepReport* report) {
                      ". The parameters were left as they were. Try a lower learning_rate, a "
                      "longer warm-up or clip_norm"));
   }
-  const bool is_of_all = exchanges_->AddsGradientsUp(step_) || exchanges_->HasGradientRows(step_);
   report->num_tokens = loss.count * (is_of_all ? 1 : mesh_->replica().size());
   report->learning_rate = schedule_.LearningRate(step_);
   RETURN_IF_ERROR(CatchFailure([&] {

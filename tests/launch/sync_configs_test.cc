@@ -189,6 +189,23 @@ TEST(ExchangesTest, RoundsOfOneStepOfSgdAreDataParallelism) {
   }
 }
 
+// Samples of two tokens, from documents of one or two: at most steps some replica has no label.
+TEST(ExchangesTest, AReplicaWithoutLabelsTakesPart) {
+  const std::vector<std::string> short_documents = {
+      "data.sequence_length=2", "data.dataset.max_document_tokens=2", "batch.global_batch_size=4"};
+  const std::string text =
+      absl::StrCat(kModel, R"(dtype: "f64" clip_norm: 0 optimizer { name: "sgd" momentum: 0 })");
+  const End expected = Steps(text, kReplicas, short_documents, 0, 20)[0];
+  for (const std::string row : {R"(exchanges { point: "gradient" mixer { name: "all_gather" } })",
+                                R"(exchanges { point: "parameters" weights: "tokens" })"}) {
+    const End end = Steps(absl::StrCat(text, row), kReplicas, short_documents, 0, 20)[0];
+    ASSERT_EQ(end.weights.size(), expected.weights.size());
+    for (size_t i = 0; i < expected.weights.size(); ++i) {
+      ASSERT_NEAR(end.weights[i], expected.weights[i], 1e-10) << row << " " << i;
+    }
+  }
+}
+
 TEST(ExchangesTest, RoundsOfSeveralStepsAreNot) {
   const std::string text =
       absl::StrCat(kModel, R"(dtype: "f64" optimizer { name: "sgd" momentum: 0 })");
