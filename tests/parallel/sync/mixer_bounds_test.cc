@@ -32,10 +32,7 @@ using mixing::ValuesOf;
 using ::testing::HasSubstr;
 using testing::OnRanks;
 
-class MixerBoundsTest : public ::testing::TestWithParam<testing::TestWorld> {
- protected:
-  int size() const { return GetParam().size; }
-};
+class MixerBoundsTest : public mixing::MixingTest {};
 INSTANTIATE_TEST_SUITE_P(Worlds, MixerBoundsTest, ::testing::ValuesIn(testing::TestWorlds()),
                          testing::WorldName);
 

@@ -24,6 +24,11 @@ T ValueOf(StatusOr<T> value) {
   return *std::move(value);
 }
 
+class MixingTest : public ::testing::TestWithParam<testing::TestWorld> {
+ protected:
+  int size() const { return GetParam().size; }
+};
+
 struct CodecCase {
   const char* name;
   ParamMap params;

@@ -38,10 +38,7 @@ using mixing::WeightedSum;
 using ::testing::HasSubstr;
 using testing::OnRanks;
 
-class MixerTest : public ::testing::TestWithParam<testing::TestWorld> {
- protected:
-  int size() const { return GetParam().size; }
-};
+class MixerTest : public mixing::MixingTest {};
 INSTANTIATE_TEST_SUITE_P(Worlds, MixerTest, ::testing::ValuesIn(testing::TestWorlds()),
                          testing::WorldName);
 

@@ -31,10 +31,7 @@ using mixing::ValuesOf;
 using mixing::WeightedSum;
 using testing::OnRanks;
 
-class NeighbourMixersTest : public ::testing::TestWithParam<testing::TestWorld> {
- protected:
-  int size() const { return GetParam().size; }
-};
+class NeighbourMixersTest : public mixing::MixingTest {};
 INSTANTIATE_TEST_SUITE_P(Worlds, NeighbourMixersTest, ::testing::ValuesIn(testing::TestWorlds()),
                          testing::WorldName);
 
